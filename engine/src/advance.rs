@@ -1,0 +1,353 @@
+//! Proposes steps: walks a splitting over the working set, books every stage, and recounts after every step.
+//!
+//! A burst of steps runs inside one pass of the pipeline as long as each of them passes its recount. Nothing is final here: the
+//! entities still hold the committed state, and because a step is a pure function of integers, proposing fewer steps again
+//! from there gives the bits that this burst had at that step. So to undo one step of a burst nothing has to be saved.
+//!
+//! The walk is written once, over [`Mover`]; large sets move by tiles and blocks, a handful of bodies by [`crate::backend::few`].
+
+use bevy_ecs::prelude::*;
+
+use crate::{
+    audit::{self, Breach},
+    backend::{
+        cpu::{Bookings, Cpu},
+        few::{Few, Walk},
+        isa::Kernel,
+    },
+    force::{Kick, Law, PairOverflow},
+    integrator::{
+        Splitting,
+        kernel::{OutOfRange, Stride, Totals, find_outside},
+    },
+    ledger::{Amounts, DRIFT_ROUNDING, KICK_ROUNDING, Ledger, REACTION},
+    math::add3,
+    particle::{self, Names, ParticleRef, WorkingSet},
+    quanta::{IMPULSE_RANGE_BITS, Quanta, exp2},
+};
+
+/// How particles move in one direction of time: a splitting, with its shares turned into factors of the kernels.
+#[derive(Resource, Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Kicks of one step, one more than drifts.
+    pub kicks: Vec<Kick>,
+    /// Drifts of one step.
+    pub strides: Vec<Stride>,
+    /// Whether impulses may leave their range and are watched.
+    pub guarded: bool,
+    /// Whether angular momentum is booked.
+    pub angular: bool,
+}
+
+impl Plan {
+    /// The plan for steps of `dt` [time] (negative: backwards). `mass_max` is the largest mass of all [mass quanta].
+    #[must_use]
+    pub fn new(splitting: &Splitting, law: &Law, quanta: &Quanta, dt: f64, mass_max: f64, angular: bool) -> Self {
+        let per_momentum = exp2(quanta.momentum.0 - quanta.mass.0 - quanta.position.0);
+        let longest = splitting.kick.iter().fold(0.0_f64, |longest, share| longest.max((share * dt).abs()));
+        Self {
+            kicks: splitting.kick.iter().map(|share| law.kick(share * dt)).collect(),
+            strides: splitting.drift.iter().map(|share| Stride((share * dt) * per_momentum)).collect(),
+            guarded: !(law.impulse_bound(mass_max, longest) < exp2(IMPULSE_RANGE_BITS as i32 - 1)),
+            angular,
+        }
+    }
+
+    /// Force evaluations per step.
+    #[must_use]
+    pub fn evaluations(&self) -> u64 {
+        self.strides.len() as u64
+    }
+}
+
+/// What the driver asks of a pass.
+#[derive(Resource, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pass {
+    /// Steps to propose.
+    pub steps: u64,
+    /// Whether energy is recounted after the last of them.
+    pub recount: bool,
+}
+
+/// What a pass proposes: the burst so far, and the book as it was before.
+#[derive(Resource, Clone, Debug, Default, PartialEq)]
+pub struct Proposal {
+    /// What was done.
+    pub burst: Burst,
+    /// The ledger before the pass.
+    pub ledger_before: Ledger,
+}
+
+/// Takes the particles into the working set.
+///
+/// # Errors
+/// If particles are not stored in dense tables.
+pub fn admit(
+    particles: Query<'_, '_, ParticleRef>,
+    mut set: ResMut<'_, WorkingSet>,
+    mut impulse: ResMut<'_, Impulse>,
+) -> Result {
+    if particle::gather(&particles, &mut set)? {
+        impulse.forget();
+    }
+    Ok(())
+}
+
+/// Proposes the steps of the pass and posts what they booked.
+pub fn advance(
+    cpu: Res<'_, Cpu>,
+    plan: Res<'_, Plan>,
+    pass: Res<'_, Pass>,
+    mut set: ResMut<'_, WorkingSet>,
+    mut impulse: ResMut<'_, Impulse>,
+    mut ledger: ResMut<'_, Ledger>,
+    mut proposal: ResMut<'_, Proposal>,
+) {
+    proposal.ledger_before = ledger.clone();
+    proposal.burst = propose(&cpu, &mut set, &mut impulse, &plan, &ledger.due(), pass.steps);
+    proposal.burst.book.post(&mut ledger);
+}
+
+/// What moves particles: the operations of a splitting, on a state and the impulses of its last force evaluation.
+pub trait Mover {
+    /// Computes the impulses of a kick at the present positions. The last kick of a step and the first of the next are at the
+    /// same positions and equally long, so they are the same integers: the second time there is nothing to do.
+    ///
+    /// # Errors
+    /// A pair whose impulse is out of range.
+    fn evaluate(&mut self, kick: Kick, angular: bool) -> Result<(), PairOverflow>;
+
+    /// p ← p + J, x ← x + Δt·p/m.
+    fn kick_and_drift(&mut self, stride: Stride, angular: bool) -> Bookings;
+
+    /// p ← p + J, and a recount.
+    fn kick_and_count(&mut self, angular: bool) -> (Bookings, Totals);
+}
+
+/// What a burst did.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Burst {
+    /// Steps that passed their recount.
+    pub good: u64,
+    /// Why the step after them did not.
+    pub trouble: Option<Trouble>,
+    /// What the particles gained from the accounts in the good steps and in the bad one.
+    pub book: Book,
+}
+
+/// What a burst posts to the ledger: gains of the particles.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Book {
+    /// Angular momentum from the rounding of pair impulses.
+    pub kick_rounding: [i128; 3],
+    /// Angular momentum from the rounding of drifts.
+    pub drift_rounding: [i128; 3],
+    /// What test particles took without pulling back.
+    pub reaction: Amounts,
+}
+
+impl Book {
+    /// Everything that the particles gained.
+    #[must_use]
+    pub fn gained(&self) -> Amounts {
+        let rounding = add3(self.kick_rounding, self.drift_rounding);
+        self.reaction.plus(Amounts { angular_momentum: rounding, ..Amounts::default() })
+    }
+
+    #[inline(always)]
+    fn take(&mut self, bookings: &Bookings) {
+        self.kick_rounding = add3(self.kick_rounding, bookings.sources.torque);
+        self.drift_rounding = add3(self.drift_rounding, add3(bookings.sources.sway, bookings.tests.sway));
+        self.reaction.momentum = add3(self.reaction.momentum, bookings.tests.impulse);
+        self.reaction.angular_momentum = add3(self.reaction.angular_momentum, bookings.tests.torque);
+    }
+
+    /// Posts it.
+    pub fn post(&self, ledger: &mut Ledger) {
+        let angular = |angular_momentum| Amounts { angular_momentum, ..Amounts::default() };
+        ledger.post(KICK_ROUNDING, angular(self.kick_rounding));
+        ledger.post(DRIFT_ROUNDING, angular(self.drift_rounding));
+        if self.reaction != Amounts::default() {
+            ledger.post(REACTION, self.reaction);
+        }
+    }
+}
+
+/// Why a step did not pass, by rows; [`Trouble::breach`] puts names to it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Trouble {
+    /// A pair came too close.
+    Impulse(PairOverflow),
+    /// Something left its range.
+    Range,
+    /// A recount differs from the ledger.
+    Counted(Breach),
+}
+
+impl Trouble {
+    /// The breach, with names. The set is the one that the burst left behind.
+    #[must_use]
+    pub fn breach(self, set: &WorkingSet, names: &Names) -> Breach {
+        match self {
+            Self::Impulse(pair) => Breach::impulse([set.id[pair.row], set.id[pair.column]], names),
+            Self::Range => {
+                // A drift too long to be held wraps its position, which then may lie anywhere.
+                let (row, what) = find_outside(set).unwrap_or((0, OutOfRange::Position));
+                let what = match what {
+                    OutOfRange::Position => "position",
+                    OutOfRange::Momentum => "momentum",
+                };
+                Breach::out_of_range(what, set.id[row], names)
+            }
+            Self::Counted(breach) => breach,
+        }
+    }
+}
+
+/// Proposes up to `steps` steps and stops at the first that breaches its recount. `due` is what the ledger says at the start.
+#[inline(always)]
+pub fn walk<M: Mover>(mover: &mut M, plan: &Plan, due: &Amounts, steps: u64) -> Burst {
+    let mut burst = Burst::default();
+    let last = plan.strides.len();
+    for _ in 0..steps {
+        let mut outside = 0;
+        for (kick, stride) in plan.kicks.iter().zip(&plan.strides) {
+            if let Err(pair) = mover.evaluate(*kick, plan.angular) {
+                burst.trouble = Some(Trouble::Impulse(pair));
+                return burst;
+            }
+            let bookings = mover.kick_and_drift(*stride, plan.angular);
+            outside |= bookings.sources.outside | bookings.tests.outside;
+            burst.book.take(&bookings);
+        }
+        if let Err(pair) = mover.evaluate(plan.kicks[last], plan.angular) {
+            burst.trouble = Some(Trouble::Impulse(pair));
+            return burst;
+        }
+        let (bookings, totals) = mover.kick_and_count(plan.angular);
+        outside |= bookings.sources.outside | bookings.tests.outside;
+        burst.book.take(&bookings);
+        burst.trouble = recount(outside, &totals, due, &burst.book, plan.angular).err();
+        if burst.trouble.is_some() {
+            return burst;
+        }
+        burst.good += 1;
+    }
+    burst
+}
+
+/// Compares the totals after a step with what the ledger and the bookings of the burst say. Count and mass cannot change here:
+/// the columns that hold them are only borrowed.
+#[inline(always)]
+fn recount(outside: i64, totals: &Totals, due: &Amounts, book: &Book, angular: bool) -> Result<(), Trouble> {
+    if outside != 0 {
+        return Err(Trouble::Range);
+    }
+    let gained = book.gained();
+    let momentum_due = add3(due.momentum, gained.momentum);
+    let angular_due = add3(due.angular_momentum, gained.angular_momentum);
+    if totals.momentum == momentum_due && (!angular || totals.angular_momentum == angular_due) {
+        return Ok(());
+    }
+    let counted = Amounts { momentum: totals.momentum, angular_momentum: totals.angular_momentum, ..*due };
+    let due = Amounts { momentum: momentum_due, angular_momentum: angular_due, ..*due };
+    audit::exact(&counted, &due, angular).map_err(Trouble::Counted)
+}
+
+/// Proposes up to `steps` steps of the working set, by whatever suits its size. The impulses are scratch.
+pub fn propose(
+    cpu: &Cpu,
+    set: &mut WorkingSet,
+    impulse: &mut Impulse,
+    plan: &Plan,
+    due: &Amounts,
+    steps: u64,
+) -> Burst {
+    match Few::of(set) {
+        Some(mut few) => {
+            let burst = cpu.isa().run(FewWalk { few: &mut few, plan, due, steps });
+            few.put_back(set);
+            burst
+        }
+        None => walk(&mut Many { cpu, set, impulse, guarded: plan.guarded }, plan, due, steps),
+    }
+}
+
+/// Impulses of the last force evaluation: kept, because the next step begins with them.
+#[derive(Resource, Clone, Debug, Default)]
+pub struct Impulse {
+    /// One `Vec` per axis [momentum quanta].
+    sums: [Vec<i64>; 3],
+    /// The kick that they belong to, while the positions are those that it was evaluated at.
+    fresh: Option<Kick>,
+}
+
+impl Impulse {
+    /// Says that positions or masses have changed.
+    pub fn forget(&mut self) {
+        self.fresh = None;
+    }
+}
+
+struct Many<'a> {
+    cpu: &'a Cpu,
+    set: &'a mut WorkingSet,
+    impulse: &'a mut Impulse,
+    guarded: bool,
+}
+
+impl Mover for Many<'_> {
+    fn evaluate(&mut self, kick: Kick, _angular: bool) -> Result<(), PairOverflow> {
+        if self.impulse.fresh == Some(kick) {
+            return Ok(());
+        }
+        self.impulse.fresh = None;
+        self.cpu.impulses(self.set, kick, self.guarded, &mut self.impulse.sums)?;
+        self.impulse.fresh = Some(kick);
+        Ok(())
+    }
+
+    fn kick_and_drift(&mut self, stride: Stride, angular: bool) -> Bookings {
+        self.impulse.fresh = None;
+        self.cpu.kick_and_drift(self.set, &self.impulse.sums, stride, angular)
+    }
+
+    fn kick_and_count(&mut self, angular: bool) -> (Bookings, Totals) {
+        self.cpu.kick_and_count(self.set, &self.impulse.sums, angular)
+    }
+}
+
+struct FewWalk<'a> {
+    few: &'a mut Few,
+    plan: &'a Plan,
+    due: &'a Amounts,
+    steps: u64,
+}
+
+impl Kernel for FewWalk<'_> {
+    type Output = Burst;
+
+    #[inline(always)]
+    fn run<const L: usize, const ADDS: bool>(self) -> Burst {
+        walk(&mut FewLanes::<'_, L, ADDS>(Walk(self.few)), self.plan, self.due, self.steps)
+    }
+}
+
+struct FewLanes<'a, const L: usize, const ADDS: bool>(Walk<'a>);
+
+impl<const L: usize, const ADDS: bool> Mover for FewLanes<'_, L, ADDS> {
+    #[inline(always)]
+    fn evaluate(&mut self, kick: Kick, angular: bool) -> Result<(), PairOverflow> {
+        self.0.evaluate::<L, ADDS>(kick, angular)
+    }
+
+    #[inline(always)]
+    fn kick_and_drift(&mut self, stride: Stride, angular: bool) -> Bookings {
+        self.0.kick_and_drift::<ADDS>(stride, angular)
+    }
+
+    #[inline(always)]
+    fn kick_and_count(&mut self, angular: bool) -> (Bookings, Totals) {
+        self.0.kick_and_count(angular)
+    }
+}

@@ -1,0 +1,92 @@
+//! `emmy check`: reads a scenario, reports every fault, and says what a run would take.
+
+use clap::Args;
+
+use super::{BackendArgs, Exit, ScenarioArgs, load, report::si};
+use crate::{advance::Plan, backend::cpu::Cpu, metrics::Stopwatch, node::State, particle::WorkingSet, quanta::exp2};
+
+/// Bytes a particle takes in a direct-sum run: its entity, its lanes, its impulses. Measured; see `benches/README.md`.
+const BYTES_PER_PARTICLE: u64 = 300;
+/// So many particles are enough to measure the rate of pairs.
+const SAMPLE: usize = 4096;
+
+/// `emmy check`
+#[derive(Clone, Debug, Args)]
+pub(super) struct CheckArgs {
+    #[command(flatten)]
+    scenario: ScenarioArgs,
+    #[command(flatten)]
+    backend: BackendArgs,
+}
+
+/// Checks.
+pub(super) fn check(args: &CheckArgs) -> Exit {
+    let described = load::scenario(&args.scenario).and_then(|loaded| {
+        let state = loaded.state()?;
+        let cpu = load::backend(&args.backend)?;
+        print!("{}", describe(&loaded, &state, &cpu));
+        Ok(())
+    });
+    described.map_or_else(|exit| exit, |()| Exit::Done)
+}
+
+fn describe(loaded: &load::Loaded, state: &State, cpu: &Cpu) -> String {
+    let (scenario, quanta) = (&loaded.scenario, &state.quanta);
+    let set = WorkingSet::of(&state.particles);
+    let steps = scenario.steps();
+    let evaluations = steps.saturating_mul(state.splitting.evaluations() as u64);
+    let pairs = evaluations as f64 * set.pairs() as f64;
+    let memory = (state.particles.len() as u64 * BYTES_PER_PARTICLE) as f64;
+    let seconds = estimate_seconds(state, &set, cpu, evaluations);
+    let lightest = state.particles.iter().map(|p| p.mass.quanta).min().unwrap_or(1);
+    let grain = exp2(quanta.momentum.0 - quanta.mass.0) / lightest as f64;
+    format!(
+        "{}: ok\n  bodies      {} ({} of them test particles)\n  steps       {} of {} with {}, {} force evaluations each\n  \
+         pairs       {}in all\n  quanta      position {}, momentum {}, mass {}\n  grain       {:.1e} in position, {:.1e} in the \
+         velocity of the lightest body\n  memory      about {}B\n  time        about {} on {} threads, {}\n",
+        loaded.name,
+        set.count(),
+        set.tests,
+        steps,
+        scenario.dt(),
+        state.splitting.name,
+        state.splitting.evaluations(),
+        si(pairs),
+        quanta.position,
+        quanta.momentum,
+        quanta.mass,
+        quanta.position.size(),
+        grain,
+        si(memory),
+        duration(seconds),
+        cpu.threads(),
+        cpu.isa(),
+    )
+}
+
+/// Times one force evaluation of a sample and scales it by the number of pairs.
+fn estimate_seconds(state: &State, set: &WorkingSet, cpu: &Cpu, evaluations: u64) -> f64 {
+    let sample = WorkingSet::of(&state.particles[..state.particles.len().min(SAMPLE)]);
+    let mass_max = set.mass.iter().copied().fold(0.0, f64::max);
+    let plan = Plan::new(state.splitting, &state.law, &state.quanta, state.clock.dt, mass_max, true);
+    let mut impulse = Default::default();
+    let mut evaluate = || {
+        let watch = Stopwatch::start();
+        // A pair out of range would end the run at its first step; here only the time matters.
+        let _ = cpu.impulses(&sample, plan.kicks[0], plan.guarded, &mut impulse);
+        watch.seconds()
+    };
+    evaluate();
+    let per_evaluation = (0..3).map(|_| evaluate()).fold(f64::MAX, f64::min);
+    per_evaluation * evaluations as f64 * (set.pairs().max(1) as f64 / sample.pairs().max(1) as f64)
+}
+
+fn duration(seconds: f64) -> String {
+    match seconds {
+        ..1.0 => format!("{:.0} ms", seconds * 1e3),
+        ..120.0 => format!("{seconds:.1} s"),
+        ..7200.0 => format!("{:.0} min", seconds / 60.0),
+        ..172_800.0 => format!("{:.1} h", seconds / 3600.0),
+        _ => format!("{:.0} days", seconds / 86400.0),
+    }
+}

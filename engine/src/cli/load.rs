@@ -1,0 +1,81 @@
+//! From a command line to a scenario, its bodies, and a backend; every fault is reported with its place.
+
+use std::path::{Path, PathBuf};
+
+use super::{BackendArgs, Exit, ScenarioArgs, complain};
+use crate::{
+    backend::{cpu::Cpu, isa::Isa},
+    node::State,
+    scenario::{check::Fault, format::Scenario, generate, read},
+    spawn,
+};
+
+/// A scenario that was read and checked.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    /// Its name for messages: the file.
+    pub(super) name: String,
+    /// Its text as given.
+    pub(super) text: String,
+    /// Overrides of the command line.
+    pub(super) overrides: Vec<(String, String)>,
+    /// Where its tables are looked for.
+    pub(super) folder: PathBuf,
+    /// What it says.
+    pub(super) scenario: Scenario,
+}
+
+impl Loaded {
+    /// The state at the start. All faults of the bodies are reported.
+    pub(super) fn state(&self) -> Result<State, Exit> {
+        let bodies = generate::population(&self.scenario, &self.folder).map_err(|fault| self.refuse(&[fault]))?;
+        spawn::state(&self.scenario, &bodies).map_err(|faults| self.refuse(&faults))
+    }
+
+    fn refuse(&self, faults: &[Fault]) -> Exit {
+        print_report(read::report(&self.name, &self.text, &self.overrides, faults));
+        Exit::WrongInput
+    }
+}
+
+/// Reads the scenario that the command line names.
+pub(super) fn scenario(args: &ScenarioArgs) -> Result<Loaded, Exit> {
+    let Some(file) = &args.file else {
+        complain("no scenario file", "name one, or `-` for standard input; `emmy new NAME` writes one to start from");
+        return Err(Exit::WrongInput);
+    };
+    let text = read::read_file(file).map_err(|error| {
+        complain(&error.to_string(), "check the path; `emmy new NAME` writes a scenario to start from");
+        Exit::WrongInput
+    })?;
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    from_text(&file.display().to_string(), text, args.overrides(), folder)
+}
+
+/// Reads a scenario from its text.
+pub(super) fn from_text(
+    name: &str,
+    text: String,
+    overrides: Vec<(String, String)>,
+    folder: &Path,
+) -> Result<Loaded, Exit> {
+    let scenario = read::read(name, &text, &overrides).map_err(|report| {
+        print_report(report);
+        Exit::WrongInput
+    })?;
+    Ok(Loaded { name: name.to_owned(), text, overrides, folder: folder.to_owned(), scenario })
+}
+
+fn print_report(report: read::Report) {
+    eprintln!("{:?}", miette::Report::from(report));
+}
+
+/// The backend that the command line asks for; without a word, all cores and the widest instruction set.
+pub(super) fn backend(args: &BackendArgs) -> Result<Cpu, Exit> {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = args.threads.map_or_else(cores, usize::from);
+    Cpu::new(args.isa.unwrap_or_else(Isa::widest), threads).map_err(|error| {
+        complain(&format!("cannot start {threads} threads: {error}"), "ask for fewer with --threads");
+        Exit::Environment
+    })
+}

@@ -1,0 +1,286 @@
+//! What a run tells at its end: one JSON object with stable keys, a table for people, and the manifest in its folder.
+
+use std::{collections::BTreeMap, fmt::Write};
+
+use serde::Serialize;
+
+use crate::{
+    audit::BreachReport,
+    ledger::Amounts,
+    math::norm,
+    run::{ExitReason, Run},
+    snapshot::{checkpoint::Outcome, root::StateRoot},
+};
+
+/// The result of a run. Its keys stay stable; integers that may exceed 2⁵³ are text.
+#[derive(Debug, Serialize)]
+pub(super) struct RunResult {
+    schema: u32,
+    scenario: String,
+    contract: &'static str,
+    backend: &'static str,
+    isa: String,
+    threads: usize,
+    nodes: u32,
+    integrator: &'static str,
+    bodies: usize,
+    steps: u64,
+    time: f64,
+    wall_seconds: f64,
+    steps_per_second: f64,
+    /// Unique pairs.
+    pairs_per_second: f64,
+    state_root_start: StateRoot,
+    state_root_end: StateRoot,
+    conserved: Conserved,
+    expect: Vec<Outcome>,
+    breaches: Vec<BreachReport>,
+    /// Whether taking everything back found the start again; null if it was not asked for.
+    reversed: Option<bool>,
+    folder: Option<String>,
+    pub(super) exit_reason: ExitReason,
+}
+
+#[derive(Debug, Serialize)]
+struct Conserved {
+    count: Exact<String>,
+    mass: Exact<String>,
+    momentum: Exact<[String; 3]>,
+    angular_momentum: Booked<[f64; 3]>,
+    energy: Booked<f64>,
+}
+
+/// A quantity that is compared with `==` [quanta]; `drift` is what it is less what the ledger says it must be.
+#[derive(Debug, Serialize)]
+struct Exact<T> {
+    start: T,
+    end: T,
+    drift: T,
+}
+
+/// A quantity that is booked [scenario units].
+#[derive(Debug, Serialize)]
+struct Booked<T> {
+    start: T,
+    end: T,
+    /// What it is, less what the ledger says it must be [scenario units]; for angular momentum, what rounding booked.
+    drift: f64,
+    max_relative_drift: f64,
+    /// What each account holds [quanta].
+    booked: BTreeMap<String, serde_json::Value>,
+}
+
+impl RunResult {
+    /// The result as things stand.
+    pub(super) fn of(run: &mut Run, exit_reason: ExitReason) -> Self {
+        let counted = run.node.counted();
+        let state_root_end = run.node.root();
+        let pairs_per_step = run.node.pairs_per_step();
+        let conserved = Conserved::of(run, &counted);
+        Self {
+            schema: 1,
+            scenario: run.scenario.name.clone(),
+            contract: "native64",
+            backend: "cpu",
+            isa: run.node.cpu().isa().to_string(),
+            threads: run.node.cpu().threads(),
+            nodes: 1,
+            integrator: run.scenario.integrator_name(),
+            bodies: counted.count as usize,
+            steps: run.node.clock().step,
+            time: run.node.clock().time(),
+            wall_seconds: run.wall_seconds(),
+            steps_per_second: run.steps_per_second(),
+            pairs_per_second: run.steps_per_second() * pairs_per_step as f64,
+            state_root_start: run.root_start,
+            state_root_end,
+            conserved,
+            expect: run.outcomes.clone(),
+            breaches: run.node.breaches().to_vec(),
+            reversed: None,
+            folder: run.folder.as_ref().map(|folder| folder.path().display().to_string()),
+            exit_reason,
+        }
+    }
+
+    /// Takes in that the run was taken back: the end is the start again, or it is a failure.
+    pub(super) fn took_back(&mut self, run: &mut Run, reason: ExitReason) {
+        self.state_root_end = run.node.root();
+        self.steps = run.node.clock().step;
+        self.time = run.node.clock().time();
+        self.wall_seconds = run.wall_seconds();
+        self.reversed = Some(reason == ExitReason::Completed && self.state_root_end == self.state_root_start);
+        let counted = run.node.counted();
+        self.conserved = Conserved::of(run, &counted);
+        self.breaches = run.node.breaches().to_vec();
+        self.exit_reason = reason;
+    }
+
+    /// Whether everything that was declared held.
+    pub(super) fn all_held(&self) -> bool {
+        self.breaches.is_empty() && self.expect.iter().all(|outcome| outcome.held) && self.reversed != Some(false)
+    }
+}
+
+impl Conserved {
+    fn of(run: &Run, counted: &Amounts) -> Self {
+        let (node, ledger) = (&run.node, run.node.ledger());
+        let (opening, due, drifts) = (&ledger.opening, ledger.due(), node.drifts());
+        let scalar = |start: i128, end: i128, due: i128| Exact {
+            start: start.to_string(),
+            end: end.to_string(),
+            drift: (end - due).to_string(),
+        };
+        let text = |v: [i128; 3]| v.map(|v| v.to_string());
+        let (energy, angular) = (node.quanta().energy.size(), node.quanta().angular_momentum().size());
+        let accounts = |value: fn(&Amounts) -> serde_json::Value| {
+            ledger.accounts.iter().map(|(name, held)| (name.clone(), value(held))).collect()
+        };
+        Self {
+            count: scalar(opening.count, counted.count, due.count),
+            mass: scalar(opening.mass, counted.mass, due.mass),
+            momentum: Exact {
+                start: text(opening.momentum),
+                end: text(counted.momentum),
+                drift: std::array::from_fn(|k| (counted.momentum[k] - due.momentum[k]).to_string()),
+            },
+            angular_momentum: Booked {
+                start: opening.angular_momentum.map(|l| l as f64 * angular),
+                end: counted.angular_momentum.map(|l| l as f64 * angular),
+                drift: drifts.angular_now * drifts.angular_scale() * angular,
+                max_relative_drift: drifts.angular_max,
+                booked: accounts(|held| held.angular_momentum.map(|l| l.to_string()).to_vec().into()),
+            },
+            energy: Booked {
+                start: drifts.energy_start() as f64 * energy,
+                end: drifts.energy_last() as f64 * energy,
+                drift: (drifts.energy_last() - drifts.energy_start()) as f64 * energy,
+                max_relative_drift: drifts.energy_max,
+                booked: accounts(|held| held.energy.to_string().into()),
+            },
+        }
+    }
+}
+
+/// The closing table.
+pub(super) fn table(run: &Run, result: &RunResult) -> String {
+    let mut out = String::new();
+    let mut row = |name: &str, value: String| {
+        let _ = writeln!(out, "  {name:<18} {value}");
+    };
+    let conserved = &result.conserved;
+    row("scenario", format!("{}, {} bodies", result.scenario, result.bodies));
+    let how = format!("{}, {}, {} on {} threads", result.integrator, result.contract, result.isa, result.threads);
+    row("moved by", how);
+    row("steps", format!("{}, to t = {}", result.steps, result.time));
+    let rates = [result.steps_per_second, result.pairs_per_second].map(si);
+    row("speed", format!("{}steps/s, {}pairs/s, {:.2} s in all", rates[0], rates[1], result.wall_seconds));
+    row("count", format!("{}, drift {}", conserved.count.end, conserved.count.drift));
+    row("mass", format!("{} quanta, drift {}", conserved.mass.end, conserved.mass.drift));
+    let momentum = &conserved.momentum;
+    row("momentum", format!("({}) quanta, drift ({})", momentum.end.join(", "), momentum.drift.join(", ")));
+    let angular = &conserved.angular_momentum;
+    row(
+        "angular momentum",
+        format!("|L| = {:.12e}, largest relative drift {:.2e}", norm(angular.end), angular.max_relative_drift),
+    );
+    let energy = &conserved.energy;
+    row("energy", format!("{:.12e}, largest relative drift {:.2e}", energy.end, energy.max_relative_drift));
+    for (name, held) in &run.node.ledger().accounts {
+        let momentum = held.momentum.map(|p| p.to_string()).join(", ");
+        let angular = norm(held.angular_momentum.map(|l| l as f64)) * run.node.quanta().angular_momentum().size();
+        row(&format!("  {name}"), format!("took momentum ({momentum}) quanta, |angular momentum| {angular:.2e}"));
+    }
+    row("state root", format!("{} → {}", result.state_root_start, result.state_root_end));
+    if let Some(reversed) = result.reversed {
+        row("taken back", if reversed { "to the first bit".into() } else { "NOT to the start".into() });
+    }
+    for outcome in &result.expect {
+        let mark = if outcome.held { "held" } else { "FAILED" };
+        row(mark, format!("step {}: {}: {}", outcome.step, outcome.expected, outcome.found));
+    }
+    if let Some(folder) = &result.folder {
+        row("files", folder.clone());
+    }
+    out
+}
+
+/// A rate with its prefix.
+pub(super) fn si(value: f64) -> String {
+    let prefixes = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
+    let fitting = prefixes.iter().find(|(size, _)| value >= *size);
+    fitting.map_or_else(|| format!("{value:.3} "), |(size, prefix)| format!("{:.3} {prefix}", value / size))
+}
+
+/// How a run came about, for whoever wants to do it again. Written at the start, completed at the end.
+#[derive(Debug, Serialize)]
+pub(super) struct Manifest {
+    schema: u32,
+    program: &'static str,
+    version: &'static str,
+    commit: &'static str,
+    rustc: &'static str,
+    target: &'static str,
+    profile: &'static str,
+    isa: String,
+    threads: usize,
+    host: String,
+    command: Vec<String>,
+    scenario: String,
+    scenario_blake3: String,
+    contract: &'static str,
+    quanta: crate::quanta::Quanta,
+    started: String,
+    state_root_start: StateRoot,
+    ended: Option<String>,
+    state_root_end: Option<StateRoot>,
+    steps: Option<u64>,
+    exit_reason: Option<ExitReason>,
+    files_blake3: BTreeMap<String, String>,
+    reproducible: [&'static str; 2],
+}
+
+impl Manifest {
+    /// What is known at the start.
+    pub(super) fn begin(run: &Run) -> Self {
+        Self {
+            schema: 1,
+            program: "emmy",
+            version: env!("CARGO_PKG_VERSION"),
+            commit: env!("EMMY_COMMIT"),
+            rustc: env!("EMMY_RUSTC"),
+            target: env!("EMMY_TARGET"),
+            profile: env!("EMMY_PROFILE"),
+            isa: run.node.cpu().isa().to_string(),
+            threads: run.node.cpu().threads(),
+            host: std::fs::read_to_string("/etc/hostname")
+                .map_or_else(|_| "unknown".into(), |name| name.trim().to_owned()),
+            command: std::env::args().collect(),
+            scenario: run.scenario.name.clone(),
+            scenario_blake3: blake3::hash(run.scenario.to_ron().as_bytes()).to_string(),
+            contract: "native64",
+            quanta: *run.node.quanta(),
+            started: jiff::Timestamp::now().to_string(),
+            state_root_start: run.root_start,
+            ended: None,
+            state_root_end: None,
+            steps: None,
+            exit_reason: None,
+            files_blake3: BTreeMap::new(),
+            reproducible: [
+                "particle state, momenta, ledger and state roots: bit for bit on any CPU, instruction set and number of threads, \
+                 from scenario.used.ron and the same version of emmy",
+                "not reproducible: wall times, and the lines of diagnostics.jsonl that a wall-time cadence asked for",
+            ],
+        }
+    }
+
+    /// What is known at the end.
+    pub(super) fn complete(&mut self, run: &Run, result: &RunResult) {
+        self.ended = Some(jiff::Timestamp::now().to_string());
+        self.state_root_end = Some(result.state_root_end);
+        self.steps = Some(result.steps);
+        self.exit_reason = Some(result.exit_reason);
+        self.files_blake3 = run.folder.as_ref().and_then(|folder| folder.hashes().ok()).unwrap_or_default();
+    }
+}

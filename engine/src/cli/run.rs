@@ -1,0 +1,266 @@
+//! `emmy run`: from a scenario or a checkpoint to the end of a run, with its files, its table and its JSON.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize},
+    },
+};
+
+use clap::Args;
+
+use super::{BackendArgs, Exit, ScenarioArgs, Talk, complain, load, progress::Progress, report};
+use crate::{
+    run::{ExitReason, Run, StopRequest},
+    snapshot::{
+        checkpoint::{self, CheckpointError},
+        folder::{FolderError, RunFolder},
+    },
+};
+
+/// `emmy run`
+#[derive(Clone, Debug, Args)]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    pub(super) scenario: ScenarioArgs,
+    #[command(flatten)]
+    pub(super) backend: BackendArgs,
+    /// After the end, take everything back, bit by bit, and check that the start is found again.
+    #[arg(long)]
+    pub(super) reverse: bool,
+    /// Folder of this run; it must not be there yet. Without it: runs/<name>-<utc>-<hash>.
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: Option<PathBuf>,
+    /// Write no files at all.
+    #[arg(long, conflicts_with = "out")]
+    pub(super) no_files: bool,
+    /// Go on from a checkpoint, or from the newest good one of the folder of a run.
+    #[arg(long, value_name = "CHECKPOINT|DIR")]
+    pub(super) resume: Option<PathBuf>,
+    /// Checkpoint and leave with code 4 after so much wall time, as in `2h` or `90s`.
+    #[arg(long, value_name = "DURATION", value_parser = parse_seconds)]
+    pub(super) max_wall: Option<f64>,
+    /// One JSON object on standard output instead of the table.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// `90`, `90s`, `15m`, `2h`, `1d` in seconds.
+fn parse_seconds(text: &str) -> Result<f64, String> {
+    let (number, factor) = match text.trim_end_matches(['s', 'm', 'h', 'd']) {
+        number if number.len() == text.len() => (number, 1.0),
+        number => (
+            number,
+            match &text[number.len()..] {
+                "s" => 1.0,
+                "m" => 60.0,
+                "h" => 3600.0,
+                "d" => 86400.0,
+                other => return Err(format!("`{other}` is not a unit of time: use s, m, h or d")),
+            },
+        ),
+    };
+    let seconds =
+        number.trim().parse::<f64>().map_err(|_| format!("`{text}` is not a duration: write 90s, 15m or 2h"))? * factor;
+    if seconds.is_finite() && seconds >= 0.0 { Ok(seconds) } else { Err(format!("`{text}` is not a duration")) }
+}
+
+/// Runs.
+pub(super) fn run(args: &RunArgs, talk: &Talk) -> Exit {
+    let prepared = match &args.resume {
+        Some(path) => resume(args, path),
+        None => load::scenario(&args.scenario).and_then(|loaded| start(args, &loaded)),
+    };
+    prepared.map_or_else(|exit| exit, |mut run| conduct(&mut run, args, talk))
+}
+
+/// A run from the start of a scenario.
+pub(super) fn start(args: &RunArgs, loaded: &load::Loaded) -> Result<Run, Exit> {
+    let cpu = load::backend(&args.backend)?;
+    let mut run = Run::new(loaded.scenario.clone(), loaded.state()?, cpu);
+    if !args.no_files {
+        let path = args.out.clone().unwrap_or_else(|| default_folder(&run));
+        let folder =
+            RunFolder::create(&path, &loaded.text, &run.scenario.to_ron(), run.scenario.output.keep_checkpoints);
+        run.folder = Some(folder.map_err(|error| folder_trouble(&error))?);
+    }
+    Ok(run)
+}
+
+fn default_folder(run: &Run) -> PathBuf {
+    let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
+    let hash = blake3::hash(format!("{}{}", run.scenario.to_ron(), std::process::id()).as_bytes());
+    let name = run.scenario.name.replace(' ', "_");
+    Path::new("runs").join(format!("{name}-{now}-{}", &hash.to_hex()[..6]))
+}
+
+/// A run from a checkpoint; a scenario on the command line must be the one of the checkpoint.
+fn resume(args: &RunArgs, path: &Path) -> Result<Run, Exit> {
+    let (file, checkpoint) = find_checkpoint(path)?;
+    let mut overrides = args.scenario.overrides();
+    if args.scenario.file.is_some() || !args.scenario.overrides.is_empty() {
+        complain(
+            "--resume takes the scenario from the checkpoint; a file or --set beside it would make it another run",
+            "leave them out; --steps and --until may lengthen the run",
+        );
+        return Err(Exit::WrongInput);
+    }
+    let text = checkpoint.header.scenario.clone();
+    let loaded = load::from_text(&file.display().to_string(), text, std::mem::take(&mut overrides), Path::new("."))?;
+    if loaded.scenario.steps() < checkpoint.header.step {
+        let (end, step) = (loaded.scenario.steps(), checkpoint.header.step);
+        complain(
+            &format!("the run would end at step {end}, the checkpoint stands at step {step}"),
+            "ask for more steps",
+        );
+        return Err(Exit::WrongInput);
+    }
+    let cpu = load::backend(&args.backend)?;
+    let step = checkpoint.header.step;
+    let mut run = Run::resumed(loaded.scenario, checkpoint, cpu);
+    if !args.no_files {
+        let keep = run.scenario.output.keep_checkpoints;
+        let folder = match &args.out {
+            Some(out) => RunFolder::create(out, &loaded.text, &run.scenario.to_ron(), keep),
+            None => RunFolder::resume(&run_folder_of(&file), keep, step),
+        };
+        run.folder = Some(folder.map_err(|error| folder_trouble(&error))?);
+    }
+    Ok(run)
+}
+
+/// The folder of the run that a checkpoint belongs to: two levels up, if it stands in `checkpoints`.
+fn run_folder_of(file: &Path) -> PathBuf {
+    let parent = file.parent().unwrap_or(Path::new("."));
+    match (parent.file_name(), parent.parent()) {
+        (Some(name), Some(run)) if name == "checkpoints" => run.to_owned(),
+        _ => parent.to_owned(),
+    }
+}
+
+/// The checkpoint of that name, or the newest good one of that run.
+fn find_checkpoint(path: &Path) -> Result<(PathBuf, checkpoint::Checkpoint), Exit> {
+    if !path.is_dir() {
+        return checkpoint::read(path)
+            .map(|checkpoint| (path.to_owned(), checkpoint))
+            .map_err(|error| bad_checkpoint(&error, path));
+    }
+    let folder = if path.join("checkpoints").is_dir() { path.join("checkpoints") } else { path.to_owned() };
+    for (_, file) in checkpoint::list(&folder).unwrap_or_default() {
+        match checkpoint::read(&file) {
+            Ok(checkpoint) => return Ok((file, checkpoint)),
+            Err(error) => tracing::warn!("{error}; looking for an older one"),
+        }
+    }
+    complain(&format!("{} holds no checkpoint that can be read", path.display()), "run the scenario from the start");
+    Err(Exit::WrongInput)
+}
+
+fn bad_checkpoint(error: &CheckpointError, path: &Path) -> Exit {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let remedy = match checkpoint::newest_good(folder) {
+        Some(good) => format!("the last good checkpoint beside it is {}", good.display()),
+        None => "there is no good checkpoint beside it".to_owned(),
+    };
+    complain(&error.to_string(), &remedy);
+    Exit::WrongInput
+}
+
+fn folder_trouble(error: &FolderError) -> Exit {
+    complain(&error.to_string(), "choose another folder with --out, or --no-files to write nothing");
+    Exit::Environment
+}
+
+/// Brings a prepared run to its end and reports.
+pub(super) fn conduct(run: &mut Run, args: &RunArgs, talk: &Talk) -> Exit {
+    let stop = listen_for_signals();
+    let mut manifest = report::Manifest::begin(run);
+    if let Err(error) = write_manifest(run, &manifest) {
+        return folder_trouble(&error);
+    }
+    let mut progress = Progress::start(run, talk.quiet);
+    let ended = run.finish(&stop, args.max_wall, &mut |run| progress.show(run));
+    let reason = match ended {
+        Ok(reason) => reason,
+        Err(error) => {
+            progress.end();
+            return disk_trouble(run, &error);
+        }
+    };
+    let mut result = report::RunResult::of(run, reason);
+    if args.reverse && reason == ExitReason::Completed {
+        progress.turn();
+        let reason = run.take_back(&stop, &mut |run| progress.show(run));
+        result.took_back(run, reason);
+    }
+    progress.end();
+    manifest.complete(run, &result);
+    if let Err(error) = write_manifest(run, &manifest) {
+        return disk_trouble(run, &error);
+    }
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&result).expect("a result is plain numbers and text"));
+    } else if !talk.quiet {
+        print!("{}", report::table(run, &result));
+    }
+    report_breaches(run);
+    leave(run, &result)
+}
+
+fn write_manifest(run: &Run, manifest: &report::Manifest) -> Result<(), FolderError> {
+    run.folder.as_ref().map_or(Ok(()), |folder| folder.manifest(manifest))
+}
+
+fn report_breaches(run: &Run) {
+    for breach in run.node.breaches() {
+        eprintln!("breach: {breach}");
+    }
+}
+
+/// The exit code, with the command that resumes where that makes sense.
+fn leave(run: &Run, result: &report::RunResult) -> Exit {
+    let exit = match result.exit_reason {
+        ExitReason::Completed if result.all_held() => Exit::Done,
+        ExitReason::Completed | ExitReason::Breach => Exit::CheckFailed,
+        ExitReason::Interrupted => Exit::Interrupted,
+        ExitReason::Terminated => Exit::Terminated,
+        ExitReason::WallTime => Exit::Resumable,
+    };
+    if matches!(exit, Exit::Interrupted | Exit::Terminated | Exit::Resumable) {
+        match &run.folder {
+            Some(folder) => eprintln!("resume with: emmy run --resume {}", folder.path().display()),
+            None => eprintln!("nothing was written: with --no-files there is nothing to resume"),
+        }
+    }
+    exit
+}
+
+/// A file could not be written in mid-run: say what is safe.
+fn disk_trouble(run: &Run, error: &FolderError) -> Exit {
+    let folder = run.folder.as_ref().map(|folder| folder.path().join("checkpoints"));
+    let good = folder.and_then(|folder| checkpoint::newest_good(&folder));
+    let remedy = match good {
+        Some(good) => format!("make room, then go on with: emmy run --resume {}", good.display()),
+        None => "make room, or choose another folder with --out".to_owned(),
+    };
+    complain(&error.to_string(), &remedy);
+    Exit::Environment
+}
+
+/// The first SIGINT or SIGTERM asks the run to stop after a checkpoint, a second one ends at once.
+fn listen_for_signals() -> StopRequest {
+    use signal_hook::{consts, flag};
+
+    let request: StopRequest = Arc::new(AtomicUsize::new(0));
+    for signal in [consts::SIGINT, consts::SIGTERM] {
+        let asked_before = Arc::new(AtomicBool::new(false));
+        let registered = flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&asked_before))
+            .and_then(|_| flag::register(signal, asked_before))
+            .and_then(|_| flag::register_usize(signal, Arc::clone(&request), signal as usize));
+        if let Err(error) = registered {
+            tracing::warn!("signal {signal} will end the run without a checkpoint: {error}");
+        }
+    }
+    request
+}

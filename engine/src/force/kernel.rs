@@ -1,0 +1,320 @@
+//! Tiles of pairs on lanes: [`super::contract`] for many pairs at once, in safe code.
+//!
+//! A tile is a block of rows against a block of columns; on the diagonal, each pair of one block once. Loops over `[T; LANES]`
+//! become vector code when the [backend](crate::backend) compiles them for an instruction set; the bits do not depend on it.
+//!
+//! Each component of an impulse costs one fused multiply-add and two integer adds: the magic-shifted bits go straight into the
+//! sums, and `count · bits(MAGIC)` is taken off once per tile. Everything wraps, so an overflow of a *sum* conserves momentum
+//! too (and the range audit sees it); an overflow of one *impulse* is found by the guard.
+
+use std::ops::Range;
+
+use super::{Kick, PairOverflow, contract};
+use crate::math::{Exact, MAGIC, MAGIC_BITS, f64_from_i64, out_of_magic};
+
+/// Positions and masses that a kernel reads: one slice per axis, whole lanes.
+#[derive(Clone, Copy, Debug)]
+pub struct Bodies<'a> {
+    /// Positions [position quanta].
+    pub position: [&'a [i64]; 3],
+    /// Masses [mass quanta].
+    pub mass: &'a [f64],
+}
+
+impl Bodies<'_> {
+    fn separation(&self, from: usize, to: usize) -> [f64; 3] {
+        let at = |k: usize| std::array::from_fn(|axis| self.position[axis][k]);
+        contract::separation(at(from), at(to))
+    }
+}
+
+/// Sums of impulses of one block of particles, one `Vec` per axis [momentum quanta].
+#[derive(Clone, Debug, Default)]
+pub struct Sums(pub [Vec<i64>; 3]);
+
+impl Sums {
+    /// Zeros, `len` of them.
+    pub fn reset(&mut self, len: usize) {
+        for axis in &mut self.0 {
+            axis.clear();
+            axis.resize(len, 0);
+        }
+    }
+}
+
+/// How a pass treats its pairs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mode {
+    /// Whether the columns take the reaction. It is false for test particles, which are rows and are not columns.
+    pub mutual: bool,
+    /// Whether impulses may leave their range and must be watched: without softening they may.
+    pub guarded: bool,
+}
+
+/// The impulses of all pairs of `rows` × `columns`, two ranges of whole lanes, either the same or apart.
+///
+/// Adds the impulses on the rows to `row_sums` and subtracts those on the columns from `column_sums`; on the diagonal both go
+/// to `row_sums`. `L` lanes at a time; `ADDS` converts integers to floats by additions.
+///
+/// # Errors
+/// The first pair whose impulse is out of range, if `mode.guarded`.
+#[inline(always)]
+pub fn tile<const L: usize, const ADDS: bool>(
+    bodies: Bodies<'_>,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    kick: Kick,
+    mode: Mode,
+    row_sums: &mut Sums,
+    column_sums: &mut Sums,
+) -> Result<(), PairOverflow> {
+    let mut pass = Pass { bodies, kick, rows, columns, row_sums, column_sums };
+    // Rows that share one sweep over the columns: four rows of eight lanes just fit 32 registers, two of four lanes 16.
+    let largest = if L == 8 { pass.run::<L, 4, ADDS>(mode) } else { pass.run::<L, 2, ADDS>(mode) };
+    // The guard is an upper bound of |K|, rounded: near the edge the impulses themselves decide.
+    if largest >= LARGEST_SAFE { pass.find_overflow() } else { Ok(()) }
+}
+
+/// Twice the bit pattern of 2⁵⁰ (see [`Pass::sweep`]).
+const LARGEST_SAFE: u64 = ((1_u64 << 50) as f64).to_bits() << 1;
+
+struct Pass<'a, 's> {
+    bodies: Bodies<'a>,
+    kick: Kick,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    row_sums: &'s mut Sums,
+    column_sums: &'s mut Sums,
+}
+
+impl Pass<'_, '_> {
+    /// All pairs; an upper bound of |K|, as [`Pass::sweep`] keeps it.
+    #[inline(always)]
+    fn run<const L: usize, const R: usize, const ADDS: bool>(&mut self, mode: Mode) -> u64 {
+        match (self.rows == self.columns, mode.mutual, mode.guarded) {
+            (true, _, true) => self.triangle::<L, R, ADDS, true>(),
+            (true, _, false) => self.triangle::<L, R, ADDS, false>(),
+            (false, true, true) => self.rectangle::<L, R, ADDS, true, true>(),
+            (false, true, false) => self.rectangle::<L, R, ADDS, true, false>(),
+            (false, false, true) => self.rectangle::<L, R, ADDS, false, true>(),
+            (false, false, false) => self.rectangle::<L, R, ADDS, false, false>(),
+        }
+    }
+
+    /// Every row against every column.
+    #[inline(always)]
+    fn rectangle<const L: usize, const R: usize, const ADDS: bool, const MUTUAL: bool, const GUARDED: bool>(
+        &mut self,
+    ) -> u64 {
+        let mut largest = [0; L];
+        for row in self.rows.clone().step_by(R) {
+            self.sweep::<L, R, ADDS, MUTUAL, GUARDED, false>(row, self.columns.clone(), &mut largest);
+        }
+        self.remove_bias(self.columns.len(), if MUTUAL { self.rows.len() } else { 0 });
+        largest.into_iter().fold(0, u64::max)
+    }
+
+    /// Every pair of one block once: the pairs among a few rows one by one, then these rows against all later columns.
+    #[inline(always)]
+    fn triangle<const L: usize, const R: usize, const ADDS: bool, const GUARDED: bool>(&mut self) -> u64 {
+        let (mut largest, mut largest_half) = ([0; L], [0; R]);
+        let mut outside = 0;
+        for row in self.rows.clone().step_by(R) {
+            outside |= self.among_rows::<R>(row);
+            let next = row + R;
+            let whole = next.next_multiple_of(L);
+            self.sweep::<R, R, ADDS, true, GUARDED, true>(row, next..whole, &mut largest_half);
+            self.sweep::<L, R, ADDS, true, GUARDED, true>(row, whole..self.rows.end, &mut largest);
+        }
+        // As a column, each row was met by all rows before its own few.
+        for axis in &mut self.row_sums.0 {
+            for (k, sum) in axis.iter_mut().enumerate() {
+                *sum = sum.wrapping_add(MAGIC_BITS.wrapping_mul((k / R * R) as i64));
+            }
+        }
+        let seen = if outside == 0 { 0 } else { u64::MAX };
+        largest.into_iter().chain(largest_half).fold(seen, u64::max)
+    }
+
+    /// The pairs of a few neighbouring rows, by the contract itself. Not zero if one was out of range.
+    #[inline(always)]
+    fn among_rows<const R: usize>(&mut self, first: usize) -> i64 {
+        let mut outside = 0;
+        for i in first..first + R {
+            for j in i + 1..first + R {
+                let masses = [self.bodies.mass[i], self.bodies.mass[j]];
+                // Padding without mass takes no part: two such rows need not be apart.
+                if masses[1] == 0.0 {
+                    continue;
+                }
+                let k = contract::impulse(self.bodies.separation(i, j), masses, self.kick);
+                for (axis, k) in self.row_sums.0.iter_mut().zip(k) {
+                    axis[i - self.rows.start] = axis[i - self.rows.start].wrapping_add(k);
+                    axis[j - self.rows.start] = axis[j - self.rows.start].wrapping_sub(k);
+                    outside |= out_of_magic(k);
+                }
+            }
+        }
+        outside
+    }
+
+    /// `R` rows against a range of columns, `L` columns at a time.
+    ///
+    /// With `GUARDED`, `largest` keeps an upper bound of all |K| as twice the bit pattern of |f|·r: the doubling drops the
+    /// sign, and as integers bit patterns order like the floats, with NaN (two bodies at one place) above everything.
+    #[inline(always)]
+    fn sweep<
+        const L: usize,
+        const R: usize,
+        const ADDS: bool,
+        const MUTUAL: bool,
+        const GUARDED: bool,
+        const TRIANGLE: bool,
+    >(
+        &mut self,
+        row: usize,
+        columns: Range<usize>,
+        largest: &mut [u64; L],
+    ) {
+        let to_f64 = |v: i64| if ADDS { f64_from_i64(v) } else { v as f64 };
+        let xi: [[i64; 3]; R] = std::array::from_fn(|r| self.bodies.position.map(|axis| axis[row + r]));
+        let mi: [f64; R] = std::array::from_fn(|r| self.bodies.mass[row + r]);
+        let mut on_rows = [[[0_i64; L]; 3]; R];
+        let count = columns.len();
+        let first = columns.start - if TRIANGLE { self.rows.start } else { self.columns.start };
+        let sums = if TRIANGLE { &mut self.row_sums.0 } else { &mut self.column_sums.0 };
+        let [x, y, z] = self.bodies.position.map(|axis| axis[columns.clone()].as_chunks::<L>().0);
+        let mass = self.bodies.mass[columns].as_chunks::<L>().0;
+        let [sx, sy, sz] = sums.each_mut().map(|axis| axis[first..first + count].as_chunks_mut::<L>().0);
+        for k in 0..mass.len() {
+            let (xj, mj) = ([x[k], y[k], z[k]], mass[k]);
+            let mut on_columns = [sx[k], sy[k], sz[k]];
+            for r in 0..R {
+                for l in 0..L {
+                    let d: [f64; 3] = std::array::from_fn(|axis| to_f64(xj[axis][l].wrapping_sub(xi[r][axis])));
+                    let r2 = d[0].mul_add(d[0], d[1].mul_add(d[1], d[2].mul_add(d[2], self.kick.softening2)));
+                    let s = r2.sqrt();
+                    let f = ((mi[r] * mj[l]) * self.kick.factor) / (r2 * s);
+                    for axis in 0..3 {
+                        let bits = f.mul_add(d[axis], MAGIC).to_bits() as i64;
+                        on_rows[r][axis][l] = on_rows[r][axis][l].wrapping_add(bits);
+                        if MUTUAL {
+                            on_columns[axis][l] = on_columns[axis][l].wrapping_sub(bits);
+                        }
+                    }
+                    if GUARDED {
+                        largest[l] = largest[l].max((f * s).to_bits() << 1);
+                    }
+                }
+            }
+            if MUTUAL {
+                [sx[k], sy[k], sz[k]] = on_columns;
+            }
+        }
+        self.add_to_rows::<L, R, TRIANGLE>(row, &on_rows, count);
+    }
+
+    /// Folds the lanes into the sums of `R` rows; in a triangle their magic bits are taken off here.
+    #[inline(always)]
+    fn add_to_rows<const L: usize, const R: usize, const TRIANGLE: bool>(
+        &mut self,
+        row: usize,
+        lanes: &[[[i64; L]; 3]; R],
+        count: usize,
+    ) {
+        let bias = if TRIANGLE { MAGIC_BITS.wrapping_mul(count as i64) } else { 0 };
+        for (r, row_lanes) in lanes.iter().enumerate() {
+            for (sums, lanes) in self.row_sums.0.iter_mut().zip(row_lanes) {
+                let sum = &mut sums[row - self.rows.start + r];
+                *sum = lanes.iter().fold(*sum, |sum, lane| sum.wrapping_add(*lane)).wrapping_sub(bias);
+            }
+        }
+    }
+
+    /// Takes off the magic bits of a rectangle: each row met `columns` columns, each column `rows` rows.
+    #[inline(always)]
+    fn remove_bias(&mut self, columns: usize, rows: usize) {
+        let bias = |count: usize| MAGIC_BITS.wrapping_mul(count as i64);
+        for axis in &mut self.row_sums.0 {
+            axis.iter_mut().for_each(|sum| *sum = sum.wrapping_sub(bias(columns)));
+        }
+        for axis in &mut self.column_sums.0 {
+            axis.iter_mut().for_each(|sum| *sum = sum.wrapping_add(bias(rows)));
+        }
+    }
+
+    /// Goes through the tile again, pair by pair, to name the one that is out of range.
+    #[cold]
+    fn find_overflow(&self) -> Result<(), PairOverflow> {
+        for i in self.rows.clone() {
+            for j in self.columns.clone() {
+                let masses = [self.bodies.mass[i], self.bodies.mass[j]];
+                if i == j || masses[0] * masses[1] == 0.0 {
+                    continue;
+                }
+                let k = contract::impulse(self.bodies.separation(i, j), masses, self.kick);
+                if k.map(out_of_magic) != [0; 3] {
+                    return Err(PairOverflow { row: i, column: j });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Minus the potential energy of all pairs of `rows` × `columns` [energy quanta]; on the diagonal, of each pair once.
+///
+/// Each pair's energy is rounded to a quantum and added as an integer, so that neither tiles nor lanes nor threads matter.
+#[inline(always)]
+#[must_use]
+pub fn binding_tile<const L: usize, const ADDS: bool>(
+    bodies: Bodies<'_>,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    energy_factor: f64,
+    softening2: f64,
+) -> i128 {
+    let to_f64 = |v: i64| if ADDS { f64_from_i64(v) } else { v as f64 };
+    let triangle = rows == columns;
+    let mut total = 0;
+    for i in rows {
+        let xi: [i64; 3] = bodies.position.map(|axis| axis[i]);
+        let mi = bodies.mass[i];
+        let first = if triangle { (i + 1).next_multiple_of(L).min(columns.end) } else { columns.start };
+        let mut sums = [Exact::default(); L];
+        let later = first..columns.end;
+        let [x, y, z] = bodies.position.map(|axis| axis[later.clone()].as_chunks::<L>().0);
+        let mass = bodies.mass[later].as_chunks::<L>().0;
+        for k in 0..mass.len() {
+            for l in 0..L {
+                let d = [x[k][l], y[k][l], z[k][l]];
+                let d = std::array::from_fn(|axis| to_f64(d[axis].wrapping_sub(xi[axis])));
+                sums[l].add(contract::binding(d, [mi, mass[k][l]], energy_factor, softening2));
+            }
+        }
+        total += sums.into_iter().map(Exact::total).sum::<i128>();
+        if triangle {
+            total += binding_one_by_one(bodies, i, i + 1..first, energy_factor, softening2);
+        }
+    }
+    total
+}
+
+/// One row against the few columns that stand before the first whole lanes.
+#[inline(always)]
+fn binding_one_by_one(
+    bodies: Bodies<'_>,
+    i: usize,
+    columns: Range<usize>,
+    energy_factor: f64,
+    softening2: f64,
+) -> i128 {
+    let mut sum = Exact::default();
+    for j in columns {
+        let masses = [bodies.mass[i], bodies.mass[j]];
+        if masses[0] * masses[1] != 0.0 {
+            sum.add(contract::binding(bodies.separation(i, j), masses, energy_factor, softening2));
+        }
+    }
+    sum.total()
+}

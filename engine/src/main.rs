@@ -1,0 +1,7 @@
+//! The program `emmy`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    emmy::cli::main(std::env::args_os())
+}

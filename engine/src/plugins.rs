@@ -1,0 +1,53 @@
+//! Puts the step together: who runs in which phase. This file knows everybody and does nothing else.
+
+use bevy_ecs::{
+    prelude::*,
+    schedule::{
+        IntoScheduleConfigs, LogLevel, ScheduleBuildError, ScheduleBuildSettings, ScheduleConfigs,
+        SingleThreadedExecutor,
+    },
+    system::ScheduleSystem,
+};
+
+use crate::{
+    advance, commit,
+    commit::Before,
+    step::{Step, StepSystems},
+};
+
+/// The schedule of a step without extensions. Systems run one after the other; parallelism lives inside them.
+#[must_use]
+pub fn step_schedule() -> Schedule {
+    let mut schedule = Schedule::new(Step);
+    schedule.set_executor(SingleThreadedExecutor::new());
+    // Two systems that touch the same data without a declared order would make bits depend on luck: such a schedule is refused.
+    schedule.set_build_settings(ScheduleBuildSettings { ambiguity_detection: LogLevel::Error, ..Default::default() });
+    let [admit, advance, extend, audit, commit, account] = StepSystems::ORDER;
+    schedule.configure_sets((admit, advance, extend, audit, commit, account).chain());
+    let extended = resource_exists::<Before>;
+    schedule.add_systems((
+        (advance::admit, commit::remember.run_if(extended)).chain().in_set(StepSystems::Admit),
+        (advance::advance, commit::show.run_if(extended)).chain().in_set(StepSystems::Advance),
+        (advance::admit.run_if(extended), commit::audit).chain().in_set(StepSystems::Audit),
+        commit::commit.in_set(StepSystems::Commit),
+        crate::metrics::account.in_set(StepSystems::Account),
+    ));
+    schedule
+}
+
+/// Adds systems of an extension. They run after every step, see the proposed state of all particles, and post what they do to
+/// the [`crate::ledger::Ledger`]; what they do not post is a breach, and the step is undone.
+///
+/// # Errors
+/// If two systems touch the same data and have no order: say `.before`, `.after` or `.chain()`.
+pub fn extend<M>(
+    world: &mut World,
+    systems: impl IntoScheduleConfigs<ScheduleSystem, M>,
+) -> Result<(), ScheduleBuildError> {
+    let systems: ScheduleConfigs<ScheduleSystem> = systems.into_configs();
+    world.init_resource::<Before>();
+    world.schedule_scope(Step, |world, schedule| {
+        schedule.add_systems(systems.in_set(StepSystems::Extend));
+        schedule.initialize(world).map(|_| ())
+    })
+}
