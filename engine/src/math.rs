@@ -44,7 +44,7 @@ const WIDE_SHIFT: u32 = 40;
 const WIDE_MAGIC: f64 = MAGIC * (1_u64 << WIDE_SHIFT) as f64;
 const WIDE_MAGIC_BITS: i64 = WIDE_MAGIC.to_bits() as i64;
 
-/// a·b as an integer, for |a·b| < 2⁶² (and a second value that is not zero when that does not hold).
+/// a·b as an integer, for |a·b| < 2⁶¹ (and a second value that is not zero when that does not hold).
 ///
 /// The upper part is the multiple of 2⁴⁰ nearest to the exact product; what is left, computed with one rounding to 53 bits,
 /// is below 2³⁹ in size and is then rounded to the nearest integer. So the result is within 1/2 + 2⁻¹⁴ of the exact product
@@ -57,7 +57,7 @@ pub fn wide_product(a: f64, b: f64) -> (i64, i64) {
     let rest = a.mul_add(b, -(shifted - WIDE_MAGIC));
     let upper = (shifted.to_bits() as i64).wrapping_sub(WIDE_MAGIC_BITS);
     let integer = (upper << WIDE_SHIFT).wrapping_add(magic_integer(rest + MAGIC));
-    (integer, upper.wrapping_add(1 << 22) >> 23)
+    (integer, upper.wrapping_add(1 << 21) >> 22)
 }
 
 /// `v as f64` (to nearest, ties to even) from additions alone: AVX2 has no instruction for it.
@@ -81,6 +81,83 @@ pub fn f64_from_i64(v: i64) -> f64 {
 pub fn cross(a: [i64; 3], b: [i64; 3]) -> [i128; 3] {
     let product = |u: usize, v: usize| i128::from(a[u]) * i128::from(b[v]);
     [product(1, 2) - product(2, 1), product(2, 0) - product(0, 2), product(0, 1) - product(1, 0)]
+}
+
+/// Σ a × b, exactly, over rows of vectors that are kept one slice per axis; `a` within ±2⁶¹ and `b` within ±2⁶².
+///
+/// No CPU multiplies 64 by 64 bits on lanes, so each number is cut into a signed low half and a signed high half of 32 bits:
+/// a·b = hh·2⁶⁴ + (hl + lh)·2³² + ll, four products of lanes. Within the ranges above the terms of equal weight of one component
+/// add up to less than 2⁶³; their sums over rows are kept in halves again, which have room for 2³¹ rows.
+#[inline(always)]
+#[must_use]
+pub fn sum_of_crosses(a: [&[i64]; 3], b: [&[i64]; 3]) -> [i128; 3] {
+    const ROWS: usize = 8;
+    let rows = a[0].len();
+    let mut sums = [[HalfSums::<ROWS>::default(); 3]; 3];
+    let whole = rows / ROWS * ROWS;
+    let chunk = |v: [&[i64]; 3], first: usize| -> [[i64; ROWS]; 3] {
+        v.map(|axis| axis[first..first + ROWS].try_into().expect("as long as the chunk"))
+    };
+    for first in (0..whole).step_by(ROWS) {
+        add_crosses(&mut sums, chunk(a, first), chunk(b, first));
+    }
+    if whole < rows {
+        let last = |v: [&[i64]; 3]| v.map(|axis| std::array::from_fn(|k| axis.get(whole + k).copied().unwrap_or(0)));
+        add_crosses(&mut sums, last(a), last(b));
+    }
+    sums.map(|[hh, mid, ll]| {
+        let weighted = hh.total().wrapping_shl(64).wrapping_add(mid.total().wrapping_shl(32));
+        weighted.wrapping_add(ll.total())
+    })
+}
+
+#[inline(always)]
+fn add_crosses<const ROWS: usize>(sums: &mut [[HalfSums<ROWS>; 3]; 3], a: [[i64; ROWS]; 3], b: [[i64; ROWS]; 3]) {
+    for axis in 0..3 {
+        let (u, v) = ((axis + 1) % 3, (axis + 2) % 3);
+        let [hh, mid, ll] = &mut sums[axis];
+        for k in 0..ROWS {
+            let ([au, hu], [av, hv]) = (halves(a[u][k]), halves(a[v][k]));
+            let ([bu, gu], [bv, gv]) = (halves(b[u][k]), halves(b[v][k]));
+            hh.add(k, hu * gv - hv * gu);
+            mid.add(k, (hu * bv + au * gv) - (hv * bu + av * gu));
+            ll.add(k, au * bv - av * bu);
+        }
+    }
+}
+
+/// The low and the high 32 bits of an integer, both signed: v = low + high·2³².
+#[inline(always)]
+fn halves(v: i64) -> [i64; 2] {
+    let low = (v << 32) >> 32;
+    [low, v.wrapping_sub(low) >> 32]
+}
+
+/// Sums of 64-bit integers on lanes, low and high halves apart.
+#[derive(Clone, Copy, Debug)]
+struct HalfSums<const ROWS: usize> {
+    low: [i64; ROWS],
+    high: [i64; ROWS],
+}
+
+impl<const ROWS: usize> Default for HalfSums<ROWS> {
+    fn default() -> Self {
+        Self { low: [0; ROWS], high: [0; ROWS] }
+    }
+}
+
+impl<const ROWS: usize> HalfSums<ROWS> {
+    #[inline(always)]
+    fn add(&mut self, lane: usize, v: i64) {
+        self.low[lane] += v & 0xffff_ffff;
+        self.high[lane] += v >> 32;
+    }
+
+    #[inline(always)]
+    fn total(self) -> i128 {
+        let sum = |lanes: [i64; ROWS]| i128::from(lanes.into_iter().sum::<i64>());
+        sum(self.low) + (sum(self.high) << 32)
+    }
 }
 
 /// a + b, component by component, modulo 2¹²⁸.
@@ -222,7 +299,7 @@ mod tests {
             let stride = (1.0 + (mix(k ^ 0xabc) >> 12) as f64 / 4.5e15) * 2f64.powi((k % 7) as i32 - 6);
             let (forth, outside) = wide_product(p as f64, stride);
             let (back, _) = wide_product(-(p as f64), stride);
-            if (p as f64 * stride).abs() >= 2f64.powi(62) {
+            if (p as f64 * stride).abs() >= 2f64.powi(61) {
                 continue;
             }
             assert_eq!(outside, 0, "{p} {stride}");
@@ -267,6 +344,26 @@ mod tests {
         let far = i64::MAX;
         assert_eq!(cross([far, 0, 0], [0, far, 0]), [0, 0, i128::from(far) * i128::from(far)]);
         assert_eq!(cross([1, 2, 3], [4, 5, 6]), [-3, 6, -3]);
+    }
+
+    #[test]
+    fn a_sum_of_crosses_is_exact_to_the_edges_of_its_ranges() {
+        let edges =
+            |bits: u32| [0, 1, -1, 1 << bits, -(1 << bits), (1 << bits) - 1, 0x8000_0000, -0x8000_0000, 0x7fff_ffff];
+        let random = |k: u64, bits: u32| match k % 3 {
+            0 => edges(bits)[(mix(k) % 9) as usize],
+            _ => (mix(k) as i64) >> (63 - bits + (k % 40) as u32 % bits),
+        };
+        for rows in [0, 1, 7, 8, 9, 100, 3000] {
+            let column =
+                |axis: u64, bits| (0..rows).map(|k| random(7 * k + axis + 1000 * rows, bits)).collect::<Vec<i64>>();
+            let (a, b) = ([0, 1, 2].map(|axis| column(axis, 61)), [3, 4, 5].map(|axis| column(axis, 62)));
+            let at = |v: &[Vec<i64>; 3], k: usize| [v[0][k], v[1][k], v[2][k]];
+            let one_by_one = (0..rows as usize).fold([0; 3], |sum, k| add3(sum, cross(at(&a, k), at(&b, k))));
+            let slices = |v: &'static [Vec<i64>; 3]| v.each_ref().map(Vec::as_slice);
+            let (a, b) = (Box::leak(Box::new(a)), Box::leak(Box::new(b)));
+            assert_eq!(sum_of_crosses(slices(a), slices(b)), one_by_one, "{rows} rows");
+        }
     }
 
     #[test]

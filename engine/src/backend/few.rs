@@ -7,7 +7,7 @@
 use super::cpu::Bookings;
 use crate::{
     force::{Kick, PairOverflow},
-    integrator::kernel::{Booking, Stride, Totals, momentum_outside, position_outside},
+    integrator::kernel::{Stride, Totals, momentum_outside, position_outside},
     math::{MAGIC, add3, cross, f64_from_i64, magic_integer, out_of_magic, wide_product},
     particle::{LANES, WorkingSet},
 };
@@ -155,7 +155,7 @@ impl Walk<'_> {
         }
         bookings.sources.outside |= outside;
         if angular {
-            bookings.sources.sway = sum_of_crosses(&moved, &few.momentum, 0..few.count);
+            bookings.sources.sway = crosses(&moved, &few.momentum, 0..few.count);
         }
         few.fresh = None;
         bookings
@@ -168,7 +168,7 @@ impl Walk<'_> {
         let bookings = few.kick();
         let momentum = std::array::from_fn(|axis| few.momentum[axis][..few.count].iter().map(|&p| i128::from(p)).sum());
         let all = 0..few.count;
-        let angular_momentum = if angular { sum_of_crosses(&few.position, &few.momentum, all) } else { [0; 3] };
+        let angular_momentum = if angular { crosses(&few.position, &few.momentum, all) } else { [0; 3] };
         (bookings, Totals { momentum, angular_momentum })
     }
 }
@@ -180,9 +180,10 @@ impl Few {
         for first in (0..self.count).step_by(LANES) {
             for axis in 0..3 {
                 for k in first..first + LANES {
-                    let p = self.momentum[axis][k].wrapping_add(self.impulse[axis][k]);
+                    let j = self.impulse[axis][k];
+                    let p = self.momentum[axis][k].wrapping_add(j);
                     self.momentum[axis][k] = p;
-                    outside |= momentum_outside(p);
+                    outside |= momentum_outside(p) | momentum_outside(j);
                 }
             }
         }
@@ -216,8 +217,8 @@ impl Few {
             bookings.tests.impulse = add3(bookings.tests.impulse, one);
         }
         if angular {
-            bookings.sources.torque = sum_of_crosses(&self.position, &self.impulse, sources);
-            bookings.tests.torque = sum_of_crosses(&self.position, &self.impulse, tests);
+            bookings.sources.torque = crosses(&self.position, &self.impulse, sources);
+            bookings.tests.torque = crosses(&self.position, &self.impulse, tests);
         }
         bookings
     }
@@ -261,9 +262,8 @@ fn eight_pairs<const L: usize, const ADDS: bool>(few: &Few, first: usize, kick: 
 }
 
 #[inline(always)]
-fn sum_of_crosses(a: &Vectors, b: &Vectors, range: std::ops::Range<usize>) -> [i128; 3] {
+fn crosses(a: &Vectors, b: &Vectors, range: std::ops::Range<usize>) -> [i128; 3] {
     range.fold([0; 3], |sum, k| add3(sum, cross([a[0][k], a[1][k], a[2][k]], [b[0][k], b[1][k], b[2][k]])))
 }
 
 const _: () = assert!(PAIRS.is_multiple_of(LANES) && FEW.is_multiple_of(LANES), "lists are whole lanes");
-const _: () = assert!(size_of::<Booking>() % 16 == 0, "bookings copy as whole vectors");

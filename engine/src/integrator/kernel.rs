@@ -5,7 +5,7 @@
 //! particles as it was; ranges are watched and an overflow is reported, never hidden.
 
 use crate::{
-    math::{add3, cross, f64_from_i64, wide_product},
+    math::{add3, f64_from_i64, sum_of_crosses, wide_product},
     particle::WorkingSet,
 };
 
@@ -86,7 +86,7 @@ pub fn kick(block: &mut Block<'_>, book_angular: bool) -> Booking {
         let mut sum = 0_i128;
         for (p, &j) in block.momentum[axis].iter_mut().zip(block.impulse[axis]) {
             *p = p.wrapping_add(j);
-            booking.outside |= momentum_outside(*p);
+            booking.outside |= momentum_outside(*p) | momentum_outside(j);
             sum += i128::from(j);
         }
         booking.impulse[axis] = sum;
@@ -149,18 +149,6 @@ pub fn totals(position: [&[i64]; 3], momentum: [&[i64]; 3], angular: bool) -> To
         momentum: momentum.map(|axis| axis.iter().map(|&p| i128::from(p)).sum()),
         angular_momentum: if angular { sum_of_crosses(position, momentum) } else { [0; 3] },
     }
-}
-
-#[inline(always)]
-fn sum_of_crosses(a: [&[i64]; 3], b: [&[i64]; 3]) -> [i128; 3] {
-    let rows = a[0].len();
-    let [ax, ay, az] = a.map(|axis| &axis[..rows]);
-    let [bx, by, bz] = b.map(|axis| &axis[..rows]);
-    let mut sum = [0; 3];
-    for k in 0..rows {
-        sum = add3(sum, cross([ax[k], ay[k], az[k]], [bx[k], by[k], bz[k]]));
-    }
-    sum
 }
 
 /// Not zero iff |x| is beyond 2⁶¹.
