@@ -7,12 +7,16 @@
 
 Emmy's curves are read from `diagnostics.jsonl` in the folder of the run. REBOUND's are computed here, from the same bodies over the
 same time, with 40 days a step. The orbits on the left are integrated here as well: the log holds sums, not bodies.
+
+What is drawn as Emmy's momentum drift is what is counted less what the ledger says: Pluto, which pulls nobody, gets its momentum from
+the account `reaction`. In REBOUND it has no mass, and so no momentum.
 """
 
 import argparse
 import json
 import math
 import os
+import re
 import sys
 
 import matplotlib
@@ -45,6 +49,13 @@ def emmy_curves(folder):
     return years, drift, [abs(line["energy_drift"]) for line in lines]
 
 
+def scheme(folder):
+    """What moved the bodies of a run, as `Srkn11b, 25 days a step`."""
+    with open(os.path.join(folder, "scenario.used.ron")) as file:
+        found = re.search(r"integrator:\s*(\w+)\(\s*dt:\s*([0-9.eE+-]+)", file.read())
+    return f"{found.group(1)}, {float(found.group(2)):g} days a step"
+
+
 def peer(name):
     """A simulation in REBOUND, and its step in days."""
     janus = name == "JANUS"
@@ -53,6 +64,7 @@ def peer(name):
     sim.integrator = name.lower()
     if name == "WHFast":
         sim.integrator.corrector = 11
+        sim.integrator.safe_mode = 0
     if janus:
         sim.integrator.order = 10
         sim.integrator.scale_pos = sim.integrator.scale_vel = 1e-16
@@ -102,17 +114,28 @@ def draw_orbits(axes):
     for name, (x, y) in orbits().items():
         axes.plot(x, y, color=COLOURS[name], linewidth=1.4)
         axes.plot(x[0], y[0], "o", color=COLOURS[name], markersize=6)
-        axes.annotate(name, (x[0], y[0]), textcoords="offset points", xytext=(8, 4), color=COLOURS[name], fontsize=12)
+        offset = (9, -14) if name == "Jupiter" else (9, 4)
+        axes.annotate(name, (x[0], y[0]), textcoords="offset points", xytext=offset, color=COLOURS[name], fontsize=12)
     axes.set_aspect("equal")
-    axes.set_xlim(-52, 42)
+    axes.set_xlim(-36, 52)
+    axes.set_ylim(-40, 50)
     axes.set_xlabel("x [au]")
     axes.set_ylabel("y [au]")
     axes.set_title("Outer Solar System", loc="left")
 
 
-def label_end(axes, x, y, text, colour):
-    axes.annotate(text, (x, y), textcoords="offset points", xytext=(8, 0), va="center", color=colour, fontsize=11,
-                  annotation_clip=False)
+def label_ends(axes, labels):
+    """Labels to the right of the axes, (height, text, colour); those that would overlap are pushed apart. Heights are drawn by now."""
+    to_points = 72 / axes.figure.dpi
+    heights = [axes.transData.transform((0, height))[1] * to_points for height, _, _ in labels]
+    order = sorted(range(len(labels)), key=lambda k: heights[k])
+    places = [heights[k] for k in order]
+    for k in range(1, len(places)):
+        places[k] = max(places[k], places[k - 1] + 15)
+    for k, place in zip(order, places):
+        height, text, colour = labels[k]
+        axes.annotate(text, (1, height), xycoords=axes.get_yaxis_transform(), textcoords="offset points",
+                      xytext=(8, place - heights[k]), va="center", color=colour, fontsize=11, annotation_clip=False)
 
 
 def draw_momentum(axes, own, peers):
@@ -122,10 +145,8 @@ def draw_momentum(axes, own, peers):
     zero = 1e-18
     for name, (x, y, _) in peers.items():
         axes.plot(x, [max(value, ticks[0] / 10) for value in y], color=PEERS[name], linewidth=1.4)
-        label_end(axes, x[-1], y[-1], f"REBOUND {name}", PEERS[name])
     worst = max(drift)
     axes.plot(years, [zero] * len(years), color=EMMY, linewidth=2.6)
-    label_end(axes, years[-1], zero, f"Emmy: {worst} quanta", EMMY)
     if worst != 0:
         sys.exit(f"the momentum of this run drifted by {worst} quanta: the picture would lie")
     axes.set_yscale("log")
@@ -133,6 +154,8 @@ def draw_momentum(axes, own, peers):
     axes.set_yticks([zero] + ticks, ["0"] + [f"$10^{{{round(math.log10(tick))}}}$" for tick in ticks])
     axes.minorticks_off()
     axes.axhline(1e-17, color="#999999", linewidth=0.8, linestyle=(0, (2, 3)))
+    labels = [(y[-1], f"REBOUND {name}", PEERS[name]) for name, (_, y, _) in peers.items()]
+    label_ends(axes, labels + [(zero, f"Emmy: {worst} quanta", EMMY)])
     axes.set_title(r"Momentum: $|P-P_0|\,/\,\Sigma m|v|$", loc="left")
     axes.tick_params(labelbottom=False)
 
@@ -141,14 +164,14 @@ def draw_energy(axes, own, peers):
     floor = 1e-17
     for name, (x, _, y) in peers.items():
         axes.plot(x, [max(value, floor) for value in y], color=PEERS[name], linewidth=1.2)
-        label_end(axes, x[-1], middle(y), f"REBOUND {name}", PEERS[name])
     years, _, error = own
     axes.plot(years[1:], [max(value, floor) for value in error[1:]], color=EMMY, linewidth=1.6)
-    label_end(axes, years[-1], middle(error), "Emmy", EMMY)
     axes.set_yscale("log")
     axes.set_ylim(1e-17, 1e-3)
     axes.set_yticks([1e-16, 1e-13, 1e-10, 1e-7, 1e-4])
     axes.minorticks_off()
+    labels = [(middle(y), f"REBOUND {name}", PEERS[name]) for name, (_, _, y) in peers.items()]
+    label_ends(axes, labels + [(middle(error), "Emmy", EMMY)])
     axes.set_title(r"Energy: $|\Delta E/E|$", loc="left")
     axes.set_xlabel("time [years]")
 
@@ -180,6 +203,7 @@ def main():
     draw_momentum(upper, own, peers)
     draw_energy(figure.add_subplot(grid[1, 1], sharex=upper), own, peers)
     upper.set_xlim(0, span)
+    figure.text(0.99, 0.018, f"Emmy: {scheme(args.run)}; REBOUND: 40 days a step", ha="right", fontsize=10, color="#666666")
     figure.savefig(args.out)
     print(args.out)
 

@@ -275,6 +275,8 @@ pub struct Recount {
     pub booked: i128,
     /// What rounding did to the angular momentum since the start [position quanta · momentum quanta].
     pub angular_rounding: [i128; 3],
+    /// Σ|x × p| of the sources: the angular momentum that is in play, whether or not it adds up to zero.
+    pub angular_size: f64,
     /// Centre of mass of the sources [position quanta].
     pub centre: [f64; 3],
 }
@@ -296,7 +298,7 @@ pub struct Drifts {
     energy_last: Wide,
     /// What relative energy errors are relative to [energy quanta]: |E₀|, or the sum of |T| and |U| where E₀ is all but zero.
     energy_scale: f64,
-    /// What relative angular momentum errors are relative to: Σ|x × p| at the start.
+    /// What relative angular momentum errors are relative to: the largest Σ|x × p| of all recounts so far.
     angular_scale: f64,
     /// Centre of mass at the start [position quanta].
     centre_start: [f64; 3],
@@ -338,7 +340,6 @@ impl Drifts {
     #[must_use]
     pub fn starting_at(
         first: &Recount,
-        set: &WorkingSet,
         centre: Centre,
         momentum: [i128; 3],
         quanta: &Quanta,
@@ -349,7 +350,7 @@ impl Drifts {
             energy_start: Wide(first.energy()),
             energy_last: Wide(first.energy()),
             energy_scale: if energy.abs() > 1e-6 * size { energy.abs() } else { size.max(1.0) },
-            angular_scale: angular_scale(set),
+            angular_scale: first.angular_size,
             centre_start: first.centre,
             centre_velocity: momentum.map(|p| p as f64 * per_mass),
             energy_max: 0.0,
@@ -369,6 +370,7 @@ impl Drifts {
         self.energy_now = self.energy_error(recount);
         self.energy_last = Wide(recount.energy());
         self.energy_max = worst(self.energy_max, self.energy_now);
+        self.angular_scale = self.angular_scale.max(recount.angular_size);
         self.angular_now = self.angular_error(recount);
         self.angular_max = worst(self.angular_max, self.angular_now);
         let strayed = std::array::from_fn(|axis| {
@@ -381,7 +383,7 @@ impl Drifts {
         within(Bounded::CentreOfMass, strayed, rules.centre_of_mass_tolerance)
     }
 
-    /// What relative angular momentum errors are relative to: Σ|x × p| at the start [position quanta · momentum quanta].
+    /// What relative angular momentum errors are relative to: the largest Σ|x × p| so far [position quanta · momentum quanta].
     #[must_use]
     pub fn angular_scale(&self) -> f64 {
         self.angular_scale
@@ -393,10 +395,10 @@ impl Drifts {
         (recount.energy() - self.energy_start.0) as f64 / self.energy_scale
     }
 
-    /// The relative angular momentum error that a recount shows: what rounding did, over Σ|x × p| at the start.
+    /// The relative angular momentum error that a recount shows: what rounding did, over the largest Σ|x × p| so far.
     #[must_use]
     pub fn angular_error(&self, recount: &Recount) -> f64 {
-        norm(recount.angular_rounding.map(|l| l as f64)) / self.angular_scale
+        norm(recount.angular_rounding.map(|l| l as f64)) / self.angular_scale.max(recount.angular_size).max(1.0)
     }
 
     /// Energy at the start [energy quanta].
@@ -417,10 +419,11 @@ fn worst(so_far: f64, now: f64) -> f64 {
     if now.abs() <= so_far { so_far } else { now.abs() }
 }
 
-/// Σ|x × p| over the sources, at least 1: added in row order, it is a scale and no state.
-fn angular_scale(set: &WorkingSet) -> f64 {
+/// Σ|x × p| over the sources: added in row order, it is a scale for reports and no state.
+#[must_use]
+pub fn angular_size(set: &WorkingSet) -> f64 {
     let one = |row: usize| norm(crate::math::cross(set.position_at(row), set.momentum_at(row)).map(|l| l as f64));
-    (0..set.sources).map(one).sum::<f64>().max(1.0)
+    (0..set.sources).map(one).sum()
 }
 
 #[cfg(test)]

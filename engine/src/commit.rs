@@ -123,6 +123,7 @@ pub fn recount(cpu: &Cpu, set: &WorkingSet, law: &Law, quanta: &Quanta, ledger: 
         potential: cpu.potential_energy(set, law),
         booked: ledger.booked().energy,
         angular_rounding: negate3(add3(angular(KICK_ROUNDING), angular(DRIFT_ROUNDING))),
+        angular_size: audit::angular_size(set),
         centre: Centre::of(set).place(),
     }
 }

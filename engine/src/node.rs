@@ -303,7 +303,7 @@ impl Node {
         let (set, quanta) = (self.world.resource::<WorkingSet>(), *self.quanta());
         let mut opening = commit::count(self.cpu(), set, self.rules().angular_momentum);
         let momentum = source_momentum(set);
-        let drifts = Drifts::starting_at(&first, set, Centre::of(set), momentum, &quanta);
+        let drifts = Drifts::starting_at(&first, Centre::of(set), momentum, &quanta);
         opening.energy = first.energy();
         self.world.insert_resource(drifts);
         self.world.insert_resource(Ledger::opened_with(opening));

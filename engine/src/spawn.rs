@@ -111,7 +111,7 @@ struct Extent {
     /// Largest inertial mass, and the sum of all.
     mass_max: f64,
     mass_total: f64,
-    /// Largest momentum: of a body, or of the heaviest one at the speed that gravity gives at `reach`.
+    /// Largest momentum: of a body, or what gravity gives the heaviest one from `reach`.
     momentum: f64,
     /// Kinetic and potential energy, as orders of magnitude.
     energy: f64,
@@ -126,11 +126,13 @@ impl Extent {
         let reach = positive_or(coordinate.max(speed * scenario.dt()).max(scenario.gravity.softening), 1.0);
         let mass_max = positive_or(largest(&mut bodies.iter().map(|b| b.inertia)), 1.0);
         let mass_total = positive_or(bodies.iter().map(|b| b.inertia).sum(), 1.0);
-        let fall = (g * mass_total / reach).sqrt();
+        // Two bodies that fall towards each other share one momentum: that of their reduced mass.
+        let reduced = mass_max * (mass_total - mass_max) / mass_total;
+        let fall = reduced * (g * mass_total / reach).sqrt();
         let momentum = largest(&mut bodies.iter().map(|b| b.inertia * norm(b.velocity)));
         let kinetic: f64 = bodies.iter().map(|b| 0.5 * b.mass * norm(b.velocity) * norm(b.velocity)).sum();
         let potential = g * mass_total * mass_total / reach;
-        let momentum = positive_or(momentum.max(mass_max * fall), mass_max * reach / scenario.dt());
+        let momentum = positive_or(momentum.max(fall), mass_max * reach / scenario.dt());
         Self {
             reach,
             mass_max,

@@ -97,48 +97,46 @@ impl Cpu {
             axis.clear();
             axis.resize(set.rows(), 0);
         }
-        let tiles = tiles(set);
-        let size = tile_rows(set.rows());
-        let sums = SharedSums::new(impulse, size);
+        let tiles = Tiles::of(set);
+        let sums = SharedSums::new(impulse, tiles.size);
         let order = |pair: &PairOverflow| (pair.row, pair.column);
-        let work = |scratch: &mut [Sums; 2], tile: &Tile| {
+        let work = |scratch: &mut [Sums; 2], tile: Tile| {
             let [rows, columns] = scratch;
             rows.reset(tile.rows.len());
             columns.reset(if tile.is_diagonal() { 0 } else { tile.columns.len() });
-            self.isa.run(TileKernel { set, tile, kick, guarded, rows, columns })?;
+            self.isa.run(TileKernel { set, tile: &tile, kick, guarded, rows, columns })?;
             sums.add(&tile.rows, rows);
             if tile.mutual && !tile.is_diagonal() {
                 sums.add(&tile.columns, columns);
             }
             Ok(())
         };
-        match &self.pool {
-            Some(pool) if set.pairs() >= PARALLEL_PAIRS => {
-                // The pair that is named must not depend on who was first: all tiles are looked at, the lowest counts.
-                let overflow = pool.install(|| {
-                    let found = tiles.par_iter().map_init(Default::default, |scratch, tile| work(scratch, tile).err());
-                    found.flatten().min_by_key(order)
-                });
-                overflow.map_or(Ok(()), Err)
-            }
+        // The pair that is named must not depend on who was first: all tiles are looked at, the lowest counts.
+        let overflow = match &self.pool {
+            Some(pool) if set.pairs() >= PARALLEL_PAIRS => pool.install(|| {
+                let all = (0..tiles.count()).into_par_iter();
+                all.map_init(Default::default, |scratch, k| work(scratch, tiles.tile(k)).err())
+                    .flatten()
+                    .min_by_key(order)
+            }),
             _ => {
                 let mut scratch = Default::default();
-                let overflow = tiles.iter().filter_map(|tile| work(&mut scratch, tile).err());
-                overflow.min_by_key(order).map_or(Ok(()), Err)
+                (0..tiles.count()).filter_map(|k| work(&mut scratch, tiles.tile(k)).err()).min_by_key(order)
             }
-        }
+        };
+        overflow.map_or(Ok(()), Err)
     }
 
     /// Potential energy of the sources [energy quanta].
     #[must_use]
     pub fn potential_energy(&self, set: &WorkingSet, law: &Law) -> i128 {
-        let sources: Vec<Tile> = tiles(set).into_iter().filter(|tile| tile.mutual).collect();
-        let binding = |tile: &Tile| self.isa.run(BindingKernel { set, tile, law });
+        let tiles = Tiles::of(set);
+        let binding = |k: usize| self.isa.run(BindingKernel { set, tile: &tiles.tile(k), law });
         -match &self.pool {
             Some(pool) if set.pairs() >= PARALLEL_PAIRS => {
-                pool.install(|| sources.par_iter().map(binding).sum::<i128>())
+                pool.install(|| (0..tiles.mutual_count()).into_par_iter().map(binding).sum::<i128>())
             }
-            _ => sources.iter().map(binding).sum::<i128>(),
+            _ => (0..tiles.mutual_count()).map(binding).sum::<i128>(),
         }
     }
 
@@ -247,27 +245,63 @@ impl Tile {
     }
 }
 
-/// Rows of a tile: small enough that a few sets can share the work, large enough to sweep, and small enough that positions,
-/// masses and sums of a tile's columns stay in the first-level cache (56 bytes a column).
-fn tile_rows(rows: usize) -> usize {
-    (rows / 16).next_multiple_of(64).clamp(64, 512)
+/// The tiles of one evaluation, numbered so that the tile of a number can be made without a list: a list for a million bodies
+/// would be larger than the bodies.
+struct Tiles {
+    /// Rows of a block.
+    size: usize,
+    sources: Range<usize>,
+    tests: Range<usize>,
 }
 
-/// The tiles of one evaluation, the large ones first so that threads end together.
-fn tiles(set: &WorkingSet) -> Vec<Tile> {
-    let size = tile_rows(set.rows());
-    let cut = |range: Range<usize>| range.clone().step_by(size).map(move |first| first..range.end.min(first + size));
-    let sources = || cut(set.source_rows());
-    let mut tiles = Vec::new();
-    for rows in sources() {
-        let later = sources().filter(|columns| columns.start > rows.start);
-        tiles.extend(later.map(|columns| Tile { rows: rows.clone(), columns, mutual: true }));
+impl Tiles {
+    fn of(set: &WorkingSet) -> Self {
+        Self { size: tile_rows(set.rows()), sources: set.source_rows(), tests: set.test_rows() }
     }
-    for rows in cut(set.test_rows()) {
-        tiles.extend(sources().map(|columns| Tile { rows: rows.clone(), columns, mutual: false }));
+
+    fn source_blocks(&self) -> usize {
+        self.sources.len().div_ceil(self.size)
     }
-    tiles.extend(sources().map(|rows| Tile { rows: rows.clone(), columns: rows, mutual: true }));
-    tiles
+
+    /// Tiles of sources with sources: they come first.
+    fn mutual_count(&self) -> usize {
+        self.source_blocks() * (self.source_blocks() + 1) / 2
+    }
+
+    fn count(&self) -> usize {
+        self.mutual_count() + self.source_blocks() * self.tests.len().div_ceil(self.size)
+    }
+
+    /// The tile of a number. As in a tournament, in round c block i meets block i + c, counted in a circle: every two blocks meet
+    /// once within half a circle. Round 0, the diagonal with half the work, comes last, so that threads end together.
+    fn tile(&self, number: usize) -> Tile {
+        let blocks = self.source_blocks();
+        match number.checked_sub(self.mutual_count()) {
+            None => {
+                let game = self.mutual_count() - 1 - number;
+                let (round, i) = (game / blocks, game % blocks);
+                let [rows, columns] = [i, (i + round) % blocks].map(|k| block(&self.sources, k, self.size));
+                Tile { rows, columns, mutual: true }
+            }
+            Some(number) => Tile {
+                rows: block(&self.tests, number / blocks, self.size),
+                columns: block(&self.sources, number % blocks, self.size),
+                mutual: false,
+            },
+        }
+    }
+}
+
+/// The k-th block of a range.
+fn block(range: &Range<usize>, k: usize, size: usize) -> Range<usize> {
+    let first = range.start + k * size;
+    first..range.end.min(first + size)
+}
+
+/// Rows of a tile: small enough that a few threads can share the work, large enough to sweep, and small enough that positions,
+/// masses and sums of a tile's columns stay in the first-level cache (56 bytes a column).
+fn tile_rows(rows: usize) -> usize {
+    (rows / 8).next_multiple_of(64).clamp(64, 512)
 }
 
 /// Sums of impulses into which several threads add, one lock per block of rows.

@@ -55,9 +55,13 @@ mod tests {
 
     #[test]
     fn action_is_minus_reaction_on_half_quanta_too() {
-        for d in [[1, 0, 0], [3, -4, 12], [1 << 61, 1, -(1 << 60)]] {
-            let there = impulse(separation([0; 3], d), [3e15, 7.0], KICK);
-            let back = impulse(separation(d, [0; 3]), [7.0, 3e15], KICK);
+        let tie = Kick { factor: 0.5, softening2: 0.0 };
+        assert_eq!(impulse([1.0, 0.0, 0.0], [3.0, 1.0], tie), [2, 0, 0], "one and a half quanta");
+        for (d, masses) in
+            [([1, 0, 0], [3.0, 1.0]), ([3, -4, 12], [3e6, 7e5]), ([1 << 61, 1, -(1 << 60)], [4e15, 4e15])]
+        {
+            let there = impulse(separation([0; 3], d), masses, tie);
+            let back = impulse(separation(d, [0; 3]), [masses[1], masses[0]], tie);
             assert_eq!(there.map(|k| -k), back, "{d:?}");
         }
     }
