@@ -338,12 +338,7 @@ impl TryFrom<String> for Wide {
 impl Drifts {
     /// Starts the record with a first recount. `momentum` is that of the sources [momentum quanta].
     #[must_use]
-    pub fn starting_at(
-        first: &Recount,
-        centre: Centre,
-        momentum: [i128; 3],
-        quanta: &Quanta,
-    ) -> Self {
+    pub fn starting_at(first: &Recount, centre: Centre, momentum: [i128; 3], quanta: &Quanta) -> Self {
         let (energy, size) = (first.energy() as f64, first.kinetic as f64 - first.potential as f64);
         let per_mass = exp2(quanta.momentum.0 - quanta.mass.0 - quanta.position.0) / centre.mass as f64;
         Self {
