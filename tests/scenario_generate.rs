@@ -1,5 +1,7 @@
 //! Generated particles have the properties of the models they sample.
 
+#![expect(clippy::disallowed_methods, reason = "a test compares with the platform, within a tolerance")]
+
 use std::path::Path;
 
 use emmy::scenario::check::Fault;

@@ -41,7 +41,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let world = node.world_mut();
     let particles: Vec<Entity> = world.query_filtered::<Entity, With<Momentum>>().iter(world).collect();
-    particles.into_iter().for_each(|particle| drop(world.entity_mut(particle).insert(Drag(0.1))));
+    for particle in particles {
+        world.entity_mut(particle).insert(Drag(0.1));
+    }
     node.extend(drag)?;
 
     let steps = node.advance(scenario.steps());

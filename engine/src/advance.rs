@@ -45,10 +45,12 @@ impl Plan {
     pub fn new(splitting: &Splitting, law: &Law, quanta: &Quanta, dt: f64, mass_max: f64, angular: bool) -> Self {
         let per_momentum = exp2(quanta.momentum.0 - quanta.mass.0 - quanta.position.0);
         let longest = splitting.kick.iter().fold(0.0_f64, |longest, share| longest.max((share * dt).abs()));
+        // False for NaN, which is what no gravity without softening gives.
+        let bounded = law.impulse_bound(mass_max, longest) < exp2(IMPULSE_RANGE_BITS as i32 - 1);
         Self {
             kicks: splitting.kick.iter().map(|share| law.kick(share * dt)).collect(),
             strides: splitting.drift.iter().map(|share| Stride((share * dt) * per_momentum)).collect(),
-            guarded: !(law.impulse_bound(mass_max, longest) < exp2(IMPULSE_RANGE_BITS as i32 - 1)),
+            guarded: !bounded,
             angular,
         }
     }

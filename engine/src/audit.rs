@@ -227,10 +227,9 @@ pub fn exact(counted: &Amounts, due: &Amounts, angular: bool) -> Result<(), Brea
 
 /// NaN is a breach, not a pass.
 fn within(what: Bounded, drift: f64, bound: Option<f64>) -> Result<(), Breach> {
-    match bound {
-        Some(bound) if !(drift.abs() <= bound) => Err(Breach::Bounded { what, drift, bound }),
-        _ => Ok(()),
-    }
+    let Some(bound) = bound else { return Ok(()) };
+    let within = drift.abs() <= bound;
+    if within { Ok(()) } else { Err(Breach::Bounded { what, drift, bound }) }
 }
 
 /// Mass-weighted sum of the positions of the sources [mass quanta · position quanta], and their mass.

@@ -13,7 +13,9 @@ use crate::{
     force::Law,
     ledger::{Amounts, DRIFT_ROUNDING, KICK_ROUNDING, Ledger, UNEXPLAINED},
     math::{add3, negate3},
-    particle::{self, Mass, Momentum, Names, Particle, ParticleId, ParticleRef, Position, Radius, WorkingSet},
+    particle::{
+        self, Mass, Momentum, Names, Particle, ParticleId, ParticleMut, ParticleRef, Position, Radius, WorkingSet,
+    },
     quanta::Quanta,
     step::Clock,
 };
@@ -41,7 +43,7 @@ pub fn remember(particles: Query<'_, '_, Whole>, mut before: ResMut<'_, Before>)
 ///
 /// # Errors
 /// If particles are not stored in dense tables.
-pub fn show(mut particles: Query<'_, '_, (&mut Position, &mut Momentum, &Mass)>, set: Res<'_, WorkingSet>) -> Result {
+pub fn show(mut particles: Query<'_, '_, ParticleMut>, set: Res<'_, WorkingSet>) -> Result {
     particle::scatter(&mut particles, &set)
 }
 
@@ -145,7 +147,7 @@ pub struct Breaches {
 pub fn commit(
     (cpu, plan): (Res<'_, Cpu>, Res<'_, Plan>),
     (mut verdict, finding): (ResMut<'_, Verdict>, Res<'_, Finding>),
-    mut particles: ParamSet<'_, '_, (Query<'_, '_, ParticleRef>, Query<'_, '_, (&mut Position, &mut Momentum, &Mass)>)>,
+    mut particles: ParamSet<'_, '_, (Query<'_, '_, ParticleRef>, Query<'_, '_, ParticleMut>)>,
     (mut set, mut impulse): (ResMut<'_, WorkingSet>, ResMut<'_, Impulse>),
     (mut ledger, proposal): (ResMut<'_, Ledger>, Res<'_, Proposal>),
     (mut clock, mut breaches): (ResMut<'_, Clock>, ResMut<'_, Breaches>),

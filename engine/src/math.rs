@@ -249,6 +249,7 @@ pub fn radians(degrees: f64) -> f64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test compares with the platform, within a tolerance")]
 mod tests {
     use super::*;
 

@@ -221,6 +221,9 @@ impl Rows {
 /// The components of a particle that a pass reads.
 pub type ParticleRef = (&'static ParticleId, &'static Position, &'static Momentum, &'static Mass);
 
+/// The components of a particle that a pass writes, and the mass that says where its row stands.
+pub type ParticleMut = (&'static mut Position, &'static mut Momentum, &'static Mass);
+
 /// Gathers the particles into lanes, sources first. Says whether positions, masses or identities differ from what was there.
 ///
 /// # Errors
@@ -252,7 +255,7 @@ pub fn gather(particles: &Query<'_, '_, ParticleRef>, set: &mut WorkingSet) -> R
 ///
 /// # Errors
 /// If particles are not stored in dense tables.
-pub fn scatter(particles: &mut Query<'_, '_, (&mut Position, &mut Momentum, &Mass)>, set: &WorkingSet) -> Result {
+pub fn scatter(particles: &mut Query<'_, '_, ParticleMut>, set: &WorkingSet) -> Result {
     let mut rows = Rows::of(set);
     for (mut positions, mut momenta, masses) in particles.contiguous_iter_mut()? {
         let positions = positions.bypass_change_detection();

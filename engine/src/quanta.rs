@@ -96,6 +96,7 @@ pub fn ceil_log2(value: f64) -> i32 {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test compares with the platform, within a tolerance")]
 mod tests {
     use super::*;
 

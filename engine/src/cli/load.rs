@@ -72,6 +72,7 @@ fn print_report(report: read::Report) {
 
 /// The backend that the command line asks for; without a word, all cores and the widest instruction set.
 pub(super) fn backend(args: &BackendArgs) -> Result<Cpu, Exit> {
+    #[expect(clippy::disallowed_methods, reason = "the command line asks, and hands the number down")]
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     let threads = args.threads.map_or_else(cores, usize::from);
     Cpu::new(args.isa.unwrap_or_else(Isa::widest), threads).map_err(|error| {

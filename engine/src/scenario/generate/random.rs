@@ -84,6 +84,7 @@ fn split_mix(state: &mut u64) -> u64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test compares with the platform, within a tolerance")]
 mod tests {
     use super::*;
 
