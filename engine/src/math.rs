@@ -23,11 +23,12 @@ pub fn magic_integer(shifted: f64) -> i64 {
     (shifted.to_bits() as i64).wrapping_sub(MAGIC_BITS)
 }
 
-/// Not zero iff `integer` came out of a magic add that was out of range.
+/// Not zero iff `integer` came out of a magic add that was out of range: the same for `integer` and `-integer`, so that it does
+/// not matter which of a pair comes first.
 #[inline(always)]
 #[must_use]
 pub fn out_of_magic(integer: i64) -> i64 {
-    integer.wrapping_add(1 << 51) >> 52
+    integer.wrapping_abs() >> 51
 }
 
 /// The nearest integer, ties to even, for |value| < 2⁵¹.
