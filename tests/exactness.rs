@@ -3,15 +3,19 @@
 //! Each promise has a red control: the usual floating-point way of doing the same thing, which must fail the same test. A test
 //! that nothing can fail proves nothing.
 
-use std::path::Path;
+use std::{ops::Range, path::Path};
 
 use emmy::{
     advance::{Burst, Impulse, Plan, Trouble, propose},
-    backend::{cpu::Cpu, isa::Isa},
+    backend::{
+        cpu::{Bookings, Cpu},
+        few::{Few, Walk},
+        isa::{Isa, Kernel},
+    },
     force::{Kick, PairOverflow, contract},
     integrator::{
         self,
-        kernel::{self as motion, Block, Stride},
+        kernel::{self as motion, Block, Stride, Totals},
     },
     ledger::{Amounts, DRIFT_ROUNDING, KICK_ROUNDING, REACTION},
     math::{add3, cross, wide_product},
@@ -452,6 +456,136 @@ fn every_instruction_set_drifts_alike_and_to_the_nearest_quantum_however_large_t
         }
         for (isa, outcome) in Isa::available().iter().zip(&outcomes) {
             assert!(*outcome == outcomes[0], "{isa} at stride {stride}");
+        }
+    }
+}
+
+/// Particles with positions within ±2^x_bits and momenta within ±2^p_bits, at these edges and everywhere between, and impulses
+/// like the momenta.
+fn at_the_edges(sources: usize, tests: usize, x_bits: u32, p_bits: u32) -> (WorkingSet, [Vec<i64>; 3]) {
+    let mut random = Xorshift(sources as u64 + 7);
+    let one_of = |random: &mut Xorshift, bits: u32| match random.bits() >> 61 {
+        0 => i64::MAX >> (63 - bits),
+        1 => i64::MIN >> (63 - bits),
+        2 => 0,
+        3 => -1,
+        4 => random.integer(32),
+        _ => random.integer(bits),
+    };
+    let particles: Vec<Particle> = (0..sources + tests)
+        .map(|k| Particle {
+            id: ParticleId(k as u64),
+            position: Position(std::array::from_fn(|_| one_of(&mut random, x_bits))),
+            momentum: Momentum(std::array::from_fn(|_| one_of(&mut random, p_bits))),
+            mass: Mass { quanta: 1 + (random.integer(52) >> (k % 50)).abs(), pulls: k < sources },
+            radius: Radius(0),
+        })
+        .collect();
+    let set = WorkingSet::of(&particles);
+    let mut impulse: [Vec<i64>; 3] = std::array::from_fn(|_| vec![0; set.rows()]);
+    set.real_rows().for_each(|row| impulse.iter_mut().for_each(|axis| axis[row] = one_of(&mut random, p_bits)));
+    (set, impulse)
+}
+
+/// Σ a × b over some rows, one by one, modulo 2¹²⁸.
+fn crosses(rows: Range<usize>, a: impl Fn(usize) -> [i64; 3], b: impl Fn(usize) -> [i64; 3]) -> [i128; 3] {
+    rows.fold([0; 3], |sum, row| add3(sum, cross(a(row), b(row))))
+}
+
+#[test]
+fn what_is_booked_and_counted_is_the_sum_one_by_one_at_the_edges_of_every_range() {
+    for (sources, tests) in [(1, 0), (7, 2), (64, 9), (1500, 70), (5000, 1200)] {
+        // Momenta stay within ±2⁶² when they are kicked, and no drift is longer than 2⁶¹.
+        let (start, impulse) = at_the_edges(sources, tests, 61, 61);
+        let j = |row: usize| impulse.each_ref().map(|axis| axis[row]);
+        for &isa in Isa::available() {
+            let cpu = cpu(isa, 3);
+            let scene = format!("{sources} + {tests} particles, {isa}");
+
+            let mut moved = start.clone();
+            let drifted = cpu.kick_and_drift(&mut moved, &impulse, Stride(0.3), true);
+            let mut kicked = start.clone();
+            let (counted, totals) = cpu.kick_and_count(&mut kicked, &impulse, true);
+
+            let dx = |row: usize| -> [i64; 3] {
+                let (to, from) = (moved.position_at(row), start.position_at(row));
+                std::array::from_fn(|axis| to[axis].wrapping_sub(from[axis]))
+            };
+            let groups = [
+                (start.source_rows(), drifted.sources, counted.sources),
+                (start.test_rows(), drifted.tests, counted.tests),
+            ];
+            for (rows, drifted, counted) in groups {
+                let gained = rows.clone().fold([0; 3], |sum, row| add3(sum, j(row).map(i128::from)));
+                let torque = crosses(rows.clone(), |row| start.position_at(row), j);
+                assert_eq!((drifted.impulse, counted.impulse), (gained, gained), "{scene}");
+                assert_eq!((drifted.torque, counted.torque), (torque, torque), "{scene}");
+                assert_eq!(drifted.sway, crosses(rows, dx, |row| moved.momentum_at(row)), "{scene}");
+            }
+            let all = 0..start.rows();
+            let momentum = all.clone().fold([0; 3], |sum, row| add3(sum, kicked.momentum_at(row).map(i128::from)));
+            let angular = crosses(all, |row| kicked.position_at(row), |row| kicked.momentum_at(row));
+            assert_eq!((totals.momentum, totals.angular_momentum), (momentum, angular), "{scene}");
+            assert_eq!(cpu.count(&kicked, true), totals, "{scene}");
+        }
+    }
+}
+
+/// Drifts a few bodies without a kick, then counts them.
+struct FewDrift<'a>(&'a mut Few);
+
+impl Kernel for FewDrift<'_> {
+    type Output = (Bookings, Totals);
+
+    #[inline(always)]
+    fn run<const L: usize, const ADDS: bool>(self) -> Self::Output {
+        let mut walk = Walk(self.0);
+        let bookings = walk.kick_and_drift::<ADDS>(Stride(0.2), true);
+        (bookings, walk.kick_and_count(true).1)
+    }
+}
+
+#[test]
+fn a_few_bodies_are_booked_and_counted_like_many_at_the_edges_of_every_range() {
+    for (sources, tests) in [(1, 0), (3, 2), (8, 0), (9, 7), (16, 0)] {
+        // Positions stay within ±2⁶¹ when they drift by up to 0.2·2⁶².
+        let (start, impulse) = at_the_edges(sources, tests, 60, 62);
+        let none = impulse.each_ref().map(|axis| vec![0; axis.len()]);
+        for &isa in Isa::available() {
+            let scene = format!("{sources} + {tests} particles, {isa}");
+            let mut many = start.clone();
+            let booked = cpu(isa, 1).kick_and_drift(&mut many, &none, Stride(0.2), true);
+            let mut few = Few::of(&start).expect("they are few");
+
+            let (few_booked, few_totals) = isa.run(FewDrift(&mut few));
+
+            let mut after = start.clone();
+            few.put_back(&mut after);
+            assert_eq!((&after.position, &after.momentum), (&many.position, &many.momentum), "{scene}");
+            let sway = |b: &Bookings| add3(b.sources.sway, b.tests.sway);
+            let outside = |b: &Bookings| b.sources.outside | b.tests.outside != 0;
+            assert_eq!(sway(&few_booked), sway(&booked), "{scene}");
+            assert_eq!(outside(&few_booked), outside(&booked), "{scene}");
+            assert_eq!(few_totals, cpu(isa, 1).count(&many, true), "{scene}");
+        }
+    }
+}
+
+#[test]
+fn what_leaves_its_range_is_reported_and_is_no_panic() {
+    for (sources, tests) in [(1, 0), (16, 0), (9, 7), (64, 9), (1500, 70)] {
+        let (start, impulse) = at_the_edges(sources, tests, 63, 63);
+        for &isa in Isa::available() {
+            let scene = format!("{sources} + {tests} particles, {isa}");
+            let cpu = cpu(isa, 1);
+            let mut set = start.clone();
+            let booked = cpu.kick_and_drift(&mut set, &impulse, Stride(3.0), true);
+            assert_ne!(booked.sources.outside, 0, "{scene}");
+            let (booked, _) = cpu.kick_and_count(&mut set, &impulse, true);
+            assert_ne!(booked.sources.outside, 0, "{scene}");
+            if let Some(mut few) = Few::of(&start) {
+                assert_ne!(isa.run(FewDrift(&mut few)).0.sources.outside, 0, "{scene}");
+            }
         }
     }
 }

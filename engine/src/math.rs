@@ -120,9 +120,10 @@ fn add_crosses<const ROWS: usize>(sums: &mut [[HalfSums<ROWS>; 3]; 3], a: [[i64;
         for k in 0..ROWS {
             let ([au, hu], [av, hv]) = (halves(a[u][k]), halves(a[v][k]));
             let ([bu, gu], [bv, gv]) = (halves(b[u][k]), halves(b[v][k]));
-            hh.add(k, hu * gv - hv * gu);
-            mid.add(k, (hu * bv + au * gv) - (hv * bu + av * gu));
-            ll.add(k, au * bv - av * bu);
+            // Out of range they wrap: whoever calls has seen that already and will undo the step.
+            hh.add(k, (hu * gv).wrapping_sub(hv * gu));
+            mid.add(k, (hu * bv).wrapping_add(au * gv).wrapping_sub((hv * bu).wrapping_add(av * gu)));
+            ll.add(k, (au * bv).wrapping_sub(av * bu));
         }
     }
 }
