@@ -3,7 +3,10 @@
 //! Figures are those of the problem set that the engine was designed with: reference solutions with 34 digits, analytic formulas,
 //! or properties of a scheme that any correct program of it reproduces. Every tolerance says where it comes from.
 
-use std::{f64::consts::PI, path::Path};
+use std::{
+    f64::consts::{LN_2, PI},
+    path::Path,
+};
 
 use emmy::{
     advance::{Mover, Plan, walk},
@@ -17,7 +20,7 @@ use emmy::{
         kernel::{Booking, Stride, Totals},
     },
     ledger::Amounts,
-    math::{add3, norm, wide_product},
+    math::{add3, atan2, cross, log, norm, sincos_degrees, wide_product},
     node::Node,
     particle::{ParticleId, in_units},
     quanta::exp2,
@@ -112,7 +115,7 @@ fn orbit_of(text: &str) -> [f64; 3] {
     // The Laplace-Runge-Lenz vector v × (r × v) − r/|r| points to pericentre, which is at −x at the start.
     let l = r[0] * v[1] - r[1] * v[0];
     let lrl = [v[1] * l - r[0] / norm(r), -v[0] * l - r[1] / norm(r)];
-    [node.drifts().energy_max, norm(minus(r, start)), (-lrl[1]).atan2(-lrl[0])]
+    [node.drifts().energy_max, norm(minus(r, start)), atan2(-lrl[1], -lrl[0])]
 }
 
 // The tables of problems.md show five digits: half a unit of the last one is at most 5e-5 of the number. Rounding to quanta
@@ -184,7 +187,7 @@ fn finer(text: &str) -> String {
 
 /// Asserts that the error falls with this order from one number of steps to twice as many.
 fn assert_order(what: &str, order: f64, [coarse, fine]: [f64; 2]) {
-    let slope = (coarse / fine).log2();
+    let slope = log(coarse / fine) / LN_2;
     println!("{what}: order {slope:.3}, {coarse:.2e} to {fine:.2e}");
     // Step lengths are chosen in the asymptotic range and above rounding (1e-14): 0.06 is the most that was found.
     assert!((slope - order).abs() < 0.15, "{what}: order {slope:.3}");
@@ -461,7 +464,7 @@ fn the_outer_solar_system_starts_with_the_energy_and_angular_momentum_of_its_ref
     assert_near("E", energy, -3.217_748_285_545_802e-8, 3e-13);
     let particles = node.particles();
     let sources = particles.iter().filter(|p| p.mass.pulls);
-    let l = sources.fold([0; 3], |sum, p| add3(sum, emmy::math::cross(p.position.0, p.momentum.0)));
+    let l = sources.fold([0; 3], |sum, p| add3(sum, cross(p.position.0, p.momentum.0)));
     let unit = node.quanta().angular_momentum().size();
     // Eleven or twelve digits are shown.
     for (found, expected) in l.iter().zip([-7.292_639_476_2e-8, -2.683_924_695_0e-8, 6.073_765_844_33e-5]) {
@@ -540,7 +543,7 @@ fn lagranges_triangle_breaks_at_the_rate_it_should_and_keeps_its_momentum() {
     let period = 2.0 * PI / 3f64.sqrt();
     let bodies: String = (0..3)
         .map(|k| {
-            let (sin, cos) = (2.0 * PI / 3.0 * f64::from(k)).sin_cos();
+            let (sin, cos) = sincos_degrees(120.0 * f64::from(k));
             let r = 1.0 / 3f64.sqrt();
             // Tangential speed 1; one coordinate is off by 1e-10.
             let x = r * cos + if k == 0 { 1e-10 } else { 0.0 };
