@@ -23,11 +23,12 @@ pub fn magic_integer(shifted: f64) -> i64 {
     (shifted.to_bits() as i64).wrapping_sub(MAGIC_BITS)
 }
 
-/// Not zero iff `integer` came out of a magic add that was out of range.
+/// Not zero iff `integer` came out of a magic add that was out of range: the same for `integer` and `-integer`, so that it does
+/// not matter which of a pair comes first.
 #[inline(always)]
 #[must_use]
 pub fn out_of_magic(integer: i64) -> i64 {
-    integer.wrapping_add(1 << 51) >> 52
+    integer.wrapping_abs() >> 51
 }
 
 /// The nearest integer, ties to even, for |value| < 2⁵¹.
@@ -119,9 +120,10 @@ fn add_crosses<const ROWS: usize>(sums: &mut [[HalfSums<ROWS>; 3]; 3], a: [[i64;
         for k in 0..ROWS {
             let ([au, hu], [av, hv]) = (halves(a[u][k]), halves(a[v][k]));
             let ([bu, gu], [bv, gv]) = (halves(b[u][k]), halves(b[v][k]));
-            hh.add(k, hu * gv - hv * gu);
-            mid.add(k, (hu * bv + au * gv) - (hv * bu + av * gu));
-            ll.add(k, au * bv - av * bu);
+            // Out of range they wrap: whoever calls has seen that already and will undo the step.
+            hh.add(k, (hu * gv).wrapping_sub(hv * gu));
+            mid.add(k, (hu * bv).wrapping_add(au * gv).wrapping_sub((hv * bu).wrapping_add(av * gu)));
+            ll.add(k, (au * bv).wrapping_sub(av * bu));
         }
     }
 }
