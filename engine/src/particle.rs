@@ -13,9 +13,9 @@ use crate::quanta::exp2;
 /// Lanes of the widest kernel. Rows come in multiples of it; those that stand for no particle are [`PADDING`].
 pub const LANES: usize = 8;
 
-/// Where padding rows stand: inside the range of positions, farther out than any real particle gets, each at a place of its own.
-/// Their mass is 0, so that every impulse they take part in is exactly 0.
-const PADDING: i64 = (1 << 61) - 1;
+/// Where padding rows stand: beyond the range of positions, so that no particle ever meets one, and each at a place of its own.
+/// Their mass is 0, so that every impulse they take part in is exactly 0. Differences to particles still do not wrap.
+const PADDING: i64 = 1 << 62;
 
 /// A particle's name for life. Unique in a run.
 #[derive(Component, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -280,7 +280,7 @@ fn padded(count: usize) -> usize {
 }
 
 fn padding_places(rows: usize) -> Vec<i64> {
-    (0..rows as i64).map(|row| PADDING - row).collect()
+    (0..rows as i64).map(|row| PADDING + row).collect()
 }
 
 #[cfg(test)]

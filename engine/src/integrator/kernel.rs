@@ -121,7 +121,8 @@ pub fn drift<const ADDS: bool>(block: &mut Block<'_>, stride: Stride, book_angul
 /// Rows whose displacements are kept on the stack until they are booked.
 const SOME_ROWS: usize = 64;
 
-/// Drifts a few rows along one axis and leaves the displacements in `moved`. Not zero if one was too far.
+/// Drifts a few rows along one axis and leaves the displacements in `moved`. Not zero if one was too far. Rows without mass are
+/// padding, which stands out of range for good.
 #[inline(always)]
 fn drift_axis<const ADDS: bool>(
     x: &mut [i64],
@@ -136,7 +137,7 @@ fn drift_axis<const ADDS: bool>(
         let (dx, too_far) = wide_product(to_f64(p), stride.0 * w);
         *x = x.wrapping_add(dx);
         *moved = dx;
-        outside |= too_far | position_outside(*x);
+        outside |= too_far | if w == 0.0 { 0 } else { position_outside(*x) };
     }
     outside
 }
