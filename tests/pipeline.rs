@@ -4,12 +4,15 @@ use std::path::Path;
 
 use bevy_ecs::prelude::*;
 use emmy::{
-    audit::{Breach, OnBreach},
+    audit::Breach,
     backend::{cpu::Cpu, isa::Isa},
     ledger::{Amounts, Ledger},
     node::Node,
     particle::{Mass, Momentum, ParticleId, Position},
-    scenario::{format::Scenario, generate, read},
+    scenario::{
+        format::{OnBreach, Scenario},
+        generate, read,
+    },
     spawn,
     step::Clock,
 };

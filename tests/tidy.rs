@@ -28,9 +28,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("integrator", &["math", "particle"]),
     ("backend", &["force", "integrator", "math", "particle", "quanta"]),
     // Whether it counts.
-    ("audit", &["ledger", "math", "particle", "quanta"]),
+    ("audit", &["ledger", "math", "particle", "quanta", "scenario"]),
     ("advance", &["audit", "backend", "force", "integrator", "ledger", "math", "particle", "quanta"]),
-    ("commit", &["advance", "audit", "backend", "force", "ledger", "math", "particle", "quanta", "step"]),
+    ("commit", &["advance", "audit", "backend", "force", "ledger", "math", "particle", "quanta", "scenario", "step"]),
     (
         "snapshot",
         &["audit", "force", "integrator", "ledger", "math", "particle", "quanta", "scenario", "step", "units"],

@@ -16,6 +16,7 @@ use crate::{
     math::norm,
     particle::{Names, ParticleId, WorkingSet},
     quanta::{Quanta, exp2},
+    scenario::format::OnBreach,
 };
 
 /// What is checked beyond the exact quantities, and what happens on a breach.
@@ -33,17 +34,6 @@ pub struct Rules {
     pub centre_of_mass_tolerance: Option<f64>,
     /// What happens on a breach.
     pub on_breach: OnBreach,
-}
-
-/// What happens on a breach.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnBreach {
-    /// Keep the step as evidence and stop.
-    Stop,
-    /// Undo the step and stop.
-    Undo,
-    /// Keep the step, record the breach, go on.
-    Record,
 }
 
 /// Quantities that are compared with `==`.

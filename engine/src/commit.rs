@@ -8,7 +8,7 @@ use bevy_ecs::prelude::*;
 
 use crate::{
     advance::{Impulse, Pass, Plan, Proposal, propose},
-    audit::{self, Breach, BreachReport, Centre, Drifts, OnBreach, Recount, Rules, Verdict},
+    audit::{self, Breach, BreachReport, Centre, Drifts, Recount, Rules, Verdict},
     backend::cpu::Cpu,
     force::Law,
     ledger::{Amounts, DRIFT_ROUNDING, KICK_ROUNDING, Ledger, UNEXPLAINED},
@@ -17,6 +17,7 @@ use crate::{
         self, Mass, Momentum, Names, Particle, ParticleId, ParticleMut, ParticleRef, Position, Radius, WorkingSet,
     },
     quanta::Quanta,
+    scenario::format::OnBreach,
     step::Clock,
 };
 

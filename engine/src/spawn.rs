@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    audit::{OnBreach, Rules},
+    audit::Rules,
     force::Law,
     integrator::Splitting,
     math::norm,
@@ -16,7 +16,7 @@ use crate::{
     },
     scenario::{
         check::Fault,
-        format::{self, QuantaChoice, Scenario},
+        format::{QuantaChoice, Scenario},
         generate,
     },
     step::Clock,
@@ -95,11 +95,7 @@ pub fn rules(scenario: &Scenario) -> Rules {
         energy_step_tolerance: audit.energy_step_tolerance,
         energy_tolerance: audit.energy_tolerance,
         centre_of_mass_tolerance: audit.centre_of_mass_tolerance,
-        on_breach: match audit.on_breach {
-            format::OnBreach::Stop => OnBreach::Stop,
-            format::OnBreach::Undo => OnBreach::Undo,
-            format::OnBreach::Record => OnBreach::Record,
-        },
+        on_breach: audit.on_breach,
     }
 }
 
