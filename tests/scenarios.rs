@@ -8,10 +8,12 @@ use std::{
 };
 
 use emmy::{
-    audit::OnBreach,
     backend::{cpu::Cpu, isa::Isa},
     run::{ExitReason, Run},
-    scenario::{format::Scenario, generate, read},
+    scenario::{
+        format::{OnBreach, Scenario},
+        generate, read,
+    },
     spawn,
 };
 
