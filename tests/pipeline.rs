@@ -240,3 +240,14 @@ fn an_energy_bound_undoes_the_step_that_broke_it_whatever_the_passes() {
     assert_eq!(outcome(1), (committed, root, breaches.clone()));
     assert_eq!(outcome(4), (committed, root, breaches));
 }
+
+#[test]
+fn going_back_ends_at_the_start() {
+    let mut node = node_of(&scenario(PLANETS));
+    let start = node.root();
+    node.advance(30);
+    node.reverse();
+
+    assert_eq!(node.advance(1000), 30);
+    assert_eq!((node.root(), node.clock().step), (start, 0));
+}

@@ -177,27 +177,37 @@ pub fn negate3(a: [i128; 3]) -> [i128; 3] {
 
 /// An order-free sum of floats: each is rounded to a quantum of 2⁰ and added as an integer.
 ///
-/// A float is cut at 2⁴⁰ into two integers, so that values up to 2⁹⁰ keep all 53 bits of theirs. Both sums wrap; they are
-/// folded into 128 bits by [`Exact::total`], which the caller does at least every 2²³ additions.
+/// A float is cut at 2⁴⁰ into two integers, so that values up to 2⁹⁰ keep all 53 bits of theirs. The sum of the lower parts has
+/// room for 2²³ values; [`Exact::total`] folds both into 128 bits.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Exact {
     upper: i64,
     lower: i64,
+    outside: i64,
 }
 
 impl Exact {
+    /// What a sum comes to when a value was beyond 2⁹⁰ or not a number: far more than any sum of proper values, and still small
+    /// enough that millions of such sums do not wrap. A recount that meets it cannot pass for a small drift.
+    pub const BEYOND: i128 = 1 << 96;
+
     /// Adds the nearest integer to `value`, for |value| < 2⁹⁰.
     #[inline(always)]
     pub fn add(&mut self, value: f64) {
         let shifted = value + WIDE_MAGIC;
         let rest = value - (shifted - WIDE_MAGIC);
-        self.upper = self.upper.wrapping_add((shifted.to_bits() as i64).wrapping_sub(WIDE_MAGIC_BITS));
+        let upper = (shifted.to_bits() as i64).wrapping_sub(WIDE_MAGIC_BITS);
+        self.upper = self.upper.wrapping_add(upper);
         self.lower = self.lower.wrapping_add(magic_integer(rest + MAGIC));
+        self.outside |= upper.wrapping_add(1 << 50) >> 51;
     }
 
-    /// The sum.
+    /// The sum, or [`Exact::BEYOND`].
     #[must_use]
     pub fn total(self) -> i128 {
+        if self.outside != 0 {
+            return Self::BEYOND;
+        }
         (i128::from(self.upper) << WIDE_SHIFT) + i128::from(self.lower)
     }
 }
@@ -340,6 +350,16 @@ mod tests {
         let naive: i128 = values.iter().map(|v| v.round_ties_even() as i128).sum();
         assert_eq!(sum(&mut values.iter()), sum(&mut values.iter().rev()));
         assert_eq!(sum(&mut values.iter()), naive);
+    }
+
+    #[test]
+    fn a_value_too_large_for_an_exact_sum_is_not_lost_in_it() {
+        for value in [2f64.powi(91), -2f64.powi(91), 1e300, f64::INFINITY, f64::NAN] {
+            let mut sum = Exact::default();
+            sum.add(1.0);
+            sum.add(value);
+            assert_eq!(sum.total(), Exact::BEYOND, "{value}");
+        }
     }
 
     #[test]

@@ -109,8 +109,12 @@ impl Node {
         plugins::extend(&mut self.world, systems)
     }
 
-    /// Takes up to `steps` steps and returns how many were committed: fewer after a breach that stops the run.
+    /// Takes up to `steps` steps and returns how many were committed: fewer after a breach that stops the run, and fewer
+    /// backwards when the start is reached.
     pub fn advance(&mut self, steps: u64) -> u64 {
+        let clock = self.clock();
+        // Before the start there is nothing to go back to.
+        let steps = if clock.backwards { steps.min(clock.step) } else { steps };
         let mut committed = 0;
         while committed < steps && !self.stopped() {
             let before = self.clock().step;
