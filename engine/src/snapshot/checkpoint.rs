@@ -21,7 +21,8 @@ use crate::{
     snapshot::root::StateRoot,
 };
 
-const MAGIC: &[u8; 8] = b"EMMYCKPT";
+/// The first bytes of every checkpoint.
+pub const MAGIC: &[u8; 8] = b"EMMYCKPT";
 /// The version that this program writes, and the only one that it reads.
 pub const VERSION: u32 = 1;
 const RECORD_BYTES: usize = 72;
@@ -233,7 +234,12 @@ fn check_root(header: &Header, particles: &[Particle]) -> Result<(), String> {
 pub fn read(path: &Path) -> Result<Checkpoint, CheckpointError> {
     let io = |error| CheckpointError::Io { path: path.to_owned(), error };
     let mut bytes = Vec::new();
-    fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(io)?;
+    let mut file = fs::File::open(path).map_err(io)?;
+    Read::by_ref(&mut file).take(MAGIC.len() as u64).read_to_end(&mut bytes).map_err(io)?;
+    // What is no checkpoint may be endless: it is not read to its end.
+    if bytes == MAGIC {
+        file.read_to_end(&mut bytes).map_err(io)?;
+    }
     decode(&bytes, path)
 }
 

@@ -66,7 +66,12 @@ impl RunFolder {
     ///
     /// # Errors
     /// If it cannot be read or written.
-    pub fn resume(path: &Path, keep: u32, step: u64) -> Result<Self, FolderError> {
+    pub fn resume(path: &Path, used: &str, keep: u32, step: u64) -> Result<Self, FolderError> {
+        let scenario = path.join("scenario.used.ron");
+        if fs::read_to_string(&scenario).is_ok_and(|before| before != used) {
+            // The run was made longer or shorter: the file says what is run now.
+            checkpoint::write_whole(&scenario, used.as_bytes()).map_err(at(&scenario))?;
+        }
         let log = path.join("diagnostics.jsonl");
         if log.exists() {
             let kept = lines_up_to(&log, step).map_err(at(&log))?;
@@ -74,6 +79,7 @@ impl RunFolder {
         }
         let checkpoints = path.join("checkpoints");
         fs::create_dir_all(&checkpoints).map_err(at(&checkpoints))?;
+        remove_partial(&checkpoints);
         Self::open(path, keep)
     }
 
@@ -99,18 +105,34 @@ impl RunFolder {
         self.diagnostics.write_all(text.as_bytes()).map_err(at(&self.path.join("diagnostics.jsonl")))
     }
 
-    /// Writes a checkpoint, and then removes the oldest beyond those that are kept.
+    /// Whether nothing was logged yet.
+    #[must_use]
+    pub fn log_is_empty(&self) -> bool {
+        self.diagnostics.metadata().is_ok_and(|file| file.len() == 0)
+    }
+
+    /// Writes a checkpoint, and then removes the oldest beyond those that are kept. Later ones, which a resumed run finds when
+    /// it starts from an older one, are left alone: it comes to them.
     ///
     /// # Errors
     /// If it cannot be written; older checkpoints stay as they are.
     pub fn checkpoint(&self, checkpoint: &Checkpoint) -> Result<PathBuf, FolderError> {
+        // Lines before a checkpoint are not written again after it: they go to the disk first.
+        self.diagnostics.sync_data().map_err(at(&self.path.join("diagnostics.jsonl")))?;
         let folder = self.path.join("checkpoints");
         let path = folder.join(checkpoint::file_name(checkpoint.header.step));
         checkpoint::write_whole(&path, &checkpoint::encode(checkpoint)).map_err(at(&path))?;
-        for (_, old) in checkpoint::list(&folder).map_err(at(&folder))?.into_iter().skip(self.keep) {
+        let listed = checkpoint::list(&folder).map_err(at(&folder))?;
+        for (_, old) in listed.into_iter().filter(|(step, _)| *step <= checkpoint.header.step).skip(self.keep) {
             fs::remove_file(&old).map_err(at(&old))?;
         }
         Ok(path)
+    }
+
+    /// The manifest of the sessions before this one, if it can be read.
+    #[must_use]
+    pub fn read_manifest(&self) -> Option<serde_json::Value> {
+        serde_json::from_slice(&fs::read(self.path.join("manifest.json")).ok()?).ok()
     }
 
     /// Writes the manifest.
@@ -152,6 +174,15 @@ fn lines_up_to(log: &Path, step: u64) -> io::Result<String> {
     Ok(kept)
 }
 
+/// Removes what a crash left of files that were being written.
+fn remove_partial(folder: &Path) {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    for path in entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "partial")) {
+        // It is only in the way: the run does not depend on it.
+        let _ = fs::remove_file(path);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,7 +199,7 @@ mod tests {
         assert!(refused.to_string().contains("never overwritten"), "{refused}");
 
         run.diagnostics.write_all(b"{\"step\": 3, \"ti").unwrap();
-        drop(RunFolder::resume(&folder, 3, 3).unwrap());
+        drop(RunFolder::resume(&folder, "used", 3, 3).unwrap());
         let log = fs::read_to_string(folder.join("diagnostics.jsonl")).unwrap();
         assert_eq!(log.lines().count(), 4, "{log}");
 
