@@ -75,7 +75,7 @@ impl RunFolder {
         let log = path.join("diagnostics.jsonl");
         if log.exists() {
             let kept = lines_up_to(&log, step).map_err(at(&log))?;
-            checkpoint::write_whole(&log, kept.as_bytes()).map_err(at(&log))?;
+            checkpoint::write_whole(&log, &kept).map_err(at(&log))?;
         }
         let checkpoints = path.join("checkpoints");
         fs::create_dir_all(&checkpoints).map_err(at(&checkpoints))?;
@@ -161,14 +161,15 @@ impl RunFolder {
 }
 
 /// The lines of a log whose `step` is at most `step`; a last line that a crash cut short is dropped.
-fn lines_up_to(log: &Path, step: u64) -> io::Result<String> {
-    let mut kept = String::new();
-    for line in BufReader::new(File::open(log)?).lines() {
+fn lines_up_to(log: &Path, step: u64) -> io::Result<Vec<u8>> {
+    let mut kept = Vec::new();
+    for line in BufReader::new(File::open(log)?).split(b'\n') {
+        // Bytes, not text: whatever a power cut left there, what is no line of ours is dropped.
         let line = line?;
-        let value: Option<serde_json::Value> = serde_json::from_str(&line).ok();
+        let value: Option<serde_json::Value> = serde_json::from_slice(&line).ok();
         if value.is_some_and(|value| value["step"].as_u64().is_some_and(|at| at <= step)) {
-            kept.push_str(&line);
-            kept.push('\n');
+            kept.extend(line);
+            kept.push(b'\n');
         }
     }
     Ok(kept)
@@ -198,7 +199,7 @@ mod tests {
         let refused = RunFolder::create(&folder, "given", "used", 3).unwrap_err();
         assert!(refused.to_string().contains("never overwritten"), "{refused}");
 
-        run.diagnostics.write_all(b"{\"step\": 3, \"ti").unwrap();
+        run.diagnostics.write_all(b"{\"step\": 3, \"ti\xff").unwrap();
         drop(RunFolder::resume(&folder, "used", 3, 3).unwrap());
         let log = fs::read_to_string(folder.join("diagnostics.jsonl")).unwrap();
         assert_eq!(log.lines().count(), 4, "{log}");
