@@ -180,9 +180,7 @@ impl Run {
         if self.over {
             return Ok(ExitReason::Completed);
         }
-        if self.node.clock().step == 0 && self.folder.as_ref().is_some_and(RunFolder::log_is_empty) {
-            self.log()?;
-        }
+        self.log_where_it_stands()?;
         self.look_at_expectations(0);
         while self.node.clock().step < self.last_step() {
             if let Some(reason) = self.stop_reason(stop, max_wall) {
@@ -286,13 +284,22 @@ impl Run {
         self.save()
     }
 
+    /// The line of the step at which the session begins, unless the session before wrote it. It may have stopped at a line that
+    /// the disk would not take.
+    fn log_where_it_stands(&mut self) -> Result<(), FolderError> {
+        let step = self.node.clock().step;
+        let due = step == 0 || self.diagnostics.next_step(step - 1) == step;
+        let logged = self.folder.as_ref().and_then(RunFolder::last_logged);
+        if due && logged != Some(step) { self.log() } else { Ok(()) }
+    }
+
     /// Appends a line to the diagnostics log.
     fn log(&mut self) -> Result<(), FolderError> {
         if self.folder.is_none() {
             return Ok(());
         }
         let line = Line::of(self);
-        self.folder.as_mut().map_or(Ok(()), |folder| folder.log(&line))
+        self.folder.as_mut().map_or(Ok(()), |folder| folder.log(line.step, &line))
     }
 
     /// Writes a checkpoint, if the run has a folder.

@@ -39,6 +39,8 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> FolderError + '_ {
 pub struct RunFolder {
     path: PathBuf,
     diagnostics: File,
+    /// The step of the last line of the log.
+    last_logged: Option<u64>,
     keep: usize,
 }
 
@@ -73,20 +75,22 @@ impl RunFolder {
             checkpoint::write_whole(&scenario, used.as_bytes()).map_err(at(&scenario))?;
         }
         let log = path.join("diagnostics.jsonl");
+        let mut last_logged = None;
         if log.exists() {
-            let kept = lines_up_to(&log, step).map_err(at(&log))?;
+            let (kept, last) = lines_up_to(&log, step).map_err(at(&log))?;
             checkpoint::write_whole(&log, &kept).map_err(at(&log))?;
+            last_logged = last;
         }
         let checkpoints = path.join("checkpoints");
         fs::create_dir_all(&checkpoints).map_err(at(&checkpoints))?;
         remove_partial(&checkpoints);
-        Self::open(path, keep)
+        Ok(Self { last_logged, ..Self::open(path, keep)? })
     }
 
     fn open(path: &Path, keep: u32) -> Result<Self, FolderError> {
         let log = path.join("diagnostics.jsonl");
         let diagnostics = OpenOptions::new().create(true).append(true).open(&log).map_err(at(&log))?;
-        Ok(Self { path: path.to_owned(), diagnostics, keep: keep as usize })
+        Ok(Self { path: path.to_owned(), diagnostics, last_logged: None, keep: keep as usize })
     }
 
     /// Where it is.
@@ -95,20 +99,22 @@ impl RunFolder {
         &self.path
     }
 
-    /// Appends one line to the diagnostics log, in one write.
+    /// Appends the line of a step to the diagnostics log, in one write.
     ///
     /// # Errors
     /// If the disk is full, say.
-    pub fn log(&mut self, line: &impl Serialize) -> Result<(), FolderError> {
+    pub fn log(&mut self, step: u64, line: &impl Serialize) -> Result<(), FolderError> {
         let mut text = serde_json::to_string(line).expect("a line is plain numbers and text");
         text.push('\n');
-        self.diagnostics.write_all(text.as_bytes()).map_err(at(&self.path.join("diagnostics.jsonl")))
+        self.diagnostics.write_all(text.as_bytes()).map_err(at(&self.path.join("diagnostics.jsonl")))?;
+        self.last_logged = Some(step);
+        Ok(())
     }
 
-    /// Whether nothing was logged yet.
+    /// The step of the last line of the log.
     #[must_use]
-    pub fn log_is_empty(&self) -> bool {
-        self.diagnostics.metadata().is_ok_and(|file| file.len() == 0)
+    pub fn last_logged(&self) -> Option<u64> {
+        self.last_logged
     }
 
     /// Writes a checkpoint, and then removes the oldest beyond those that are kept. Later ones, which a resumed run finds when
@@ -160,19 +166,20 @@ impl RunFolder {
     }
 }
 
-/// The lines of a log whose `step` is at most `step`; a last line that a crash cut short is dropped.
-fn lines_up_to(log: &Path, step: u64) -> io::Result<Vec<u8>> {
-    let mut kept = Vec::new();
+/// The lines of a log whose `step` is at most `step`, and the step of the last; one that a crash cut short is dropped.
+fn lines_up_to(log: &Path, step: u64) -> io::Result<(Vec<u8>, Option<u64>)> {
+    let (mut kept, mut last) = (Vec::new(), None);
     for line in BufReader::new(File::open(log)?).split(b'\n') {
         // Bytes, not text: whatever a power cut left there, what is no line of ours is dropped.
         let line = line?;
         let value: Option<serde_json::Value> = serde_json::from_slice(&line).ok();
-        if value.is_some_and(|value| value["step"].as_u64().is_some_and(|at| at <= step)) {
+        if let Some(at) = value.and_then(|value| value["step"].as_u64()).filter(|&at| at <= step) {
             kept.extend(line);
             kept.push(b'\n');
+            last = Some(at);
         }
     }
-    Ok(kept)
+    Ok((kept, last))
 }
 
 /// Removes what a crash left of files that were being written.
@@ -194,7 +201,7 @@ mod tests {
         let _ = fs::remove_dir_all(&folder);
         let mut run = RunFolder::create(&folder, "given", "used", 3).unwrap();
         for step in 0..5 {
-            run.log(&serde_json::json!({ "step": step })).unwrap();
+            run.log(step, &serde_json::json!({ "step": step })).unwrap();
         }
         let refused = RunFolder::create(&folder, "given", "used", 3).unwrap_err();
         assert!(refused.to_string().contains("never overwritten"), "{refused}");
