@@ -306,6 +306,48 @@ fn a_resumed_run_can_be_taken_back_to_the_first_bit() {
     assert_eq!(back["state_root_end"], whole().0["state_root_start"]);
 }
 
+#[test]
+fn two_never_write_into_one_folder() {
+    let place = Place::new("two");
+    let mut child = place.start(&["run", "cluster.ron", "--threads", "1", "--out", "o"], 500);
+
+    let second = place.emmy(&["run", "--resume", "o"]).with(3);
+
+    second.saying(&["o: another emmy is running in this folder", "--out"]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    equals_the_whole(&place.emmy(&["run", "--resume", "o", "--json"]).with(0).json());
+    logged_the_whole(&place);
+}
+
+#[test]
+fn a_cadence_of_wall_time_writes_and_never_touches_state() {
+    let place = Place::new("cadence");
+    let often = "output=(diagnostics: (wall: 0.02), checkpoint: (wall: 0.1), keep_checkpoints: 100)";
+    let arguments = ["run", "cluster.ron", "--out", "o", "--json", "--threads", "1", "--isa", "scalar", "--set", often];
+
+    let result = place.emmy(&arguments).with(0).json();
+
+    equals_the_whole(&result);
+    let lines = place.log("o").len();
+    assert!((4..=1000).contains(&lines), "{lines} lines");
+    let written = checkpoints(&place.at("o")).len();
+    assert!((3..=100).contains(&written), "{written} checkpoints");
+}
+
+#[test]
+fn more_words_are_said_when_asked_for() {
+    let place = Place::new("verbose");
+
+    let mut command = place.command(&["run", "cluster.ron", "--out", "o", "-v", "--steps", "6000"]);
+    let said = Said::of(command.env_remove("NO_COLOR").output().unwrap()).with(0);
+
+    let said = said.saying(&["writes to o", "quanta: position 2^", "wrote o/checkpoints/step-0000000000006000.ckpt"]);
+    assert!(!said.err.contains('\u{1b}'), "no colours where nobody sees them");
+    let again = place.emmy(&["run", "--resume", "o", "-v"]).with(0);
+    again.saying(&["goes on from o/checkpoints/step-0000000000006000.ckpt at step 6000 of 6000"]);
+}
+
 // -------------------------------------------------------------------------------------------------- signals
 
 #[test]

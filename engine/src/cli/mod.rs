@@ -14,7 +14,7 @@ mod run;
 use std::{
     ffi::OsString,
     fmt::Display,
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -172,7 +172,8 @@ fn start_log(talk: &Talk) {
     };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
-    let log = log.log_internal_errors(false);
+    let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|word| word.is_empty());
+    let log = log.with_ansi(colours).log_internal_errors(false);
     // A second call, from a test in the same process, changes nothing.
     let _ = log.compact().without_time().try_init();
 }

@@ -37,7 +37,7 @@ impl Progress {
             return Self::Lines { since: Stopwatch::start() };
         }
         let bar = ProgressBar::new(run.last_step());
-        let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} steps, {eta} left  {msg}");
+        let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} steps, {eta} left\n  {msg}");
         bar.set_style(style.expect("the template is a constant"));
         bar.set_position(step);
         bar.reset_eta();
@@ -69,7 +69,7 @@ impl Progress {
     pub(super) fn turn(&mut self) {
         if let Self::Bar(bar) = self {
             bar.set_style(
-                ProgressStyle::with_template("{wide_bar} taking back, {pos} steps left  {msg}").expect("a constant"),
+                ProgressStyle::with_template("{wide_bar} taking back, {pos} steps left\n  {msg}").expect("a constant"),
             );
         }
     }

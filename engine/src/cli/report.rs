@@ -225,12 +225,18 @@ fn ledger_rows(run: &Run) -> String {
     out + "\n"
 }
 
-/// A rate with its prefix.
+/// A number with its prefix, to four digits.
 pub(super) fn si(value: f64) -> String {
-    let prefixes = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
-    let fitting = prefixes.iter().find(|(size, _)| value >= *size);
-    let plain = || if value.fract() == 0.0 { format!("{value} ") } else { format!("{value:.3} ") };
-    fitting.map_or_else(plain, |(size, prefix)| format!("{:.3} {prefix}", value / size))
+    let prefixes = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, "")];
+    let (size, prefix) = prefixes.into_iter().find(|(size, _)| value >= *size).unwrap_or((1.0, ""));
+    let scaled = value / size;
+    let digits = match scaled {
+        _ if scaled.fract() == 0.0 => 0,
+        ..10.0 => 3,
+        10.0..100.0 => 2,
+        _ => 1,
+    };
+    format!("{scaled:.digits$} {prefix}")
 }
 
 /// So many things, in the singular for one.

@@ -86,7 +86,11 @@ pub(super) fn start(args: &RunArgs, loaded: &load::Loaded) -> Result<Run, Exit> 
         let folder =
             RunFolder::create(&path, &loaded.text, &run.scenario.to_ron(), run.scenario.output.keep_checkpoints);
         run.folder = Some(folder.map_err(|error| folder_trouble(&error))?);
+        tracing::info!("writes to {}", path.display());
     }
+    let quanta = run.node.quanta();
+    let [position, momentum, mass] = [quanta.position, quanta.momentum, quanta.mass];
+    tracing::info!("quanta: position {position}, momentum {momentum}, mass {mass}; state root {}", run.root_start);
     Ok(run)
 }
 
@@ -121,6 +125,7 @@ fn resume(args: &RunArgs, path: &Path) -> Result<Run, Exit> {
     let cpu = load::backend(&args.backend)?;
     let step = checkpoint.header.step;
     let mut run = Run::resumed(loaded.scenario, checkpoint, cpu);
+    tracing::info!("goes on from {} at step {step} of {}", file.display(), run.last_step());
     if !args.no_files {
         let keep = run.scenario.output.keep_checkpoints;
         let folder = match &args.out {

@@ -11,7 +11,7 @@
 //! An existing folder is never overwritten. Files that are written once appear whole or not at all.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, TryLockError},
     io::{self, BufRead, BufReader, Write},
     path::{Path, PathBuf},
 };
@@ -42,6 +42,8 @@ pub struct RunFolder {
     /// The step of the last line of the log.
     last_logged: Option<u64>,
     keep: usize,
+    /// Keeps another process from writing here, for as long as this one lives, however it ends.
+    _lock: Option<File>,
 }
 
 impl RunFolder {
@@ -57,11 +59,12 @@ impl RunFolder {
         }
         let checkpoints = path.join("checkpoints");
         fs::create_dir_all(&checkpoints).map_err(at(&checkpoints))?;
+        let lock = lock(path)?;
         for (name, text) in [("scenario.ron", given), ("scenario.used.ron", used)] {
             let file = path.join(name);
             checkpoint::write_whole(&file, text.as_bytes()).map_err(at(&file))?;
         }
-        Self::open(path, keep)
+        Self::open(path, keep, lock)
     }
 
     /// Goes on in the folder of an interrupted run: lines of the log beyond `step` are of steps that will be taken again.
@@ -69,6 +72,7 @@ impl RunFolder {
     /// # Errors
     /// If it cannot be read or written.
     pub fn resume(path: &Path, used: &str, keep: u32, step: u64) -> Result<Self, FolderError> {
+        let lock = lock(path)?;
         let scenario = path.join("scenario.used.ron");
         if fs::read_to_string(&scenario).is_ok_and(|before| before != used) {
             // The run was made longer or shorter: the file says what is run now.
@@ -84,13 +88,13 @@ impl RunFolder {
         let checkpoints = path.join("checkpoints");
         fs::create_dir_all(&checkpoints).map_err(at(&checkpoints))?;
         remove_partial(&checkpoints);
-        Ok(Self { last_logged, ..Self::open(path, keep)? })
+        Ok(Self { last_logged, ..Self::open(path, keep, lock)? })
     }
 
-    fn open(path: &Path, keep: u32) -> Result<Self, FolderError> {
+    fn open(path: &Path, keep: u32, lock: Option<File>) -> Result<Self, FolderError> {
         let log = path.join("diagnostics.jsonl");
         let diagnostics = OpenOptions::new().create(true).append(true).open(&log).map_err(at(&log))?;
-        Ok(Self { path: path.to_owned(), diagnostics, last_logged: None, keep: keep as usize })
+        Ok(Self { path: path.to_owned(), diagnostics, last_logged: None, keep: keep as usize, _lock: lock })
     }
 
     /// Where it is.
@@ -129,6 +133,7 @@ impl RunFolder {
         let path = folder.join(checkpoint::file_name(checkpoint.header.step));
         checkpoint::write_whole(&path, &checkpoint::encode(checkpoint)).map_err(at(&path))?;
         let listed = checkpoint::list(&folder).map_err(at(&folder))?;
+        tracing::info!("wrote {}", path.display());
         for (_, old) in listed.into_iter().filter(|(step, _)| *step <= checkpoint.header.step).skip(self.keep) {
             fs::remove_file(&old).map_err(at(&old))?;
         }
@@ -163,6 +168,21 @@ impl RunFolder {
             hashes.insert(name.to_owned(), blake3::hash(&bytes).to_string());
         }
         Ok(hashes)
+    }
+}
+
+/// Locks a folder, where the system can.
+fn lock(folder: &Path) -> Result<Option<File>, FolderError> {
+    let Ok(file) = File::open(folder) else {
+        return Ok(None);
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => {
+            let error = io::Error::new(io::ErrorKind::ResourceBusy, "another emmy is running in this folder");
+            Err(at(folder)(error))
+        }
+        Err(TryLockError::Error(_)) => Ok(None),
     }
 }
 
@@ -207,6 +227,9 @@ mod tests {
         assert!(refused.to_string().contains("never overwritten"), "{refused}");
 
         run.diagnostics.write_all(b"{\"step\": 3, \"ti\xff").unwrap();
+        let busy = RunFolder::resume(&folder, "used", 3, 3).unwrap_err();
+        assert!(busy.to_string().contains("another emmy"), "{busy}");
+        drop(run);
         drop(RunFolder::resume(&folder, "used", 3, 3).unwrap());
         let log = fs::read_to_string(folder.join("diagnostics.jsonl")).unwrap();
         assert_eq!(log.lines().count(), 4, "{log}");
