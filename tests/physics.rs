@@ -293,7 +293,7 @@ fn a_harmonic_oscillator_keeps_its_discrete_invariant() {
     // 0.22841000626451871. The random walk above also moves the phase.
     assert!((q - 0.228_410_006_263_977_6).abs() < 1e-14, "{q:.17}");
     // Analytic bounds, and the random walk above.
-    assert!(lowest >= -0.0025 - 1e-14 && lowest < -0.002_499_9, "{lowest}");
+    assert!((-0.0025 - 1e-14..-0.002_499_9).contains(&lowest), "{lowest}");
     assert!(highest <= 1e-14 && highest > -1e-7, "{highest:e}");
 }
 

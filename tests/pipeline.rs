@@ -251,3 +251,16 @@ fn going_back_ends_at_the_start() {
     assert_eq!(node.advance(1000), 30);
     assert_eq!((node.root(), node.clock().step), (start, 0));
 }
+
+#[test]
+fn test_particles_alone_drift_straight_on_and_their_record_has_no_holes() {
+    let text = "(version: 1, name: \"dust\", integrator: Leapfrog(dt: 0.5), until: Steps(10), bodies: [\
+        (name: \"a\", mass: 0, inertia: 1, position: (0, 0, 0), velocity: (1, 0, 0)), \
+        (name: \"b\", mass: 0, inertia: 1, position: (0, 1, 0), velocity: (0, 0, 0))])";
+    let mut node = node_of(&scenario(text));
+    assert_eq!(node.advance(10), 10);
+    node.recount();
+    let record = serde_json::to_string(node.drifts()).expect("plain numbers");
+    assert!(!record.contains("null"), "{record}");
+    assert_eq!(node.particles()[0].position.0[0] as f64 * node.quanta().position.size(), 5.0);
+}

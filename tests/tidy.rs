@@ -60,8 +60,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "run",
         &[
-            "audit", "backend", "ledger", "math", "metrics", "node", "particle", "quanta", "scenario", "snapshot",
-            "spawn", "step",
+            "audit", "backend", "commit", "ledger", "math", "metrics", "node", "particle", "quanta", "scenario",
+            "snapshot", "spawn", "step",
         ],
     ),
 ];

@@ -244,10 +244,10 @@ impl Centre {
         centre
     }
 
-    /// The centre of mass [position quanta].
+    /// The centre of mass [position quanta]; the origin where nothing has mass.
     #[must_use]
     pub fn place(&self) -> [f64; 3] {
-        self.sum.map(|sum| sum as f64 / self.mass as f64)
+        self.sum.map(|sum| sum as f64 / self.mass.max(1) as f64)
     }
 }
 
@@ -329,12 +329,12 @@ impl Drifts {
     #[must_use]
     pub fn starting_at(first: &Recount, centre: Centre, momentum: [i128; 3], quanta: &Quanta) -> Self {
         let (energy, size) = (first.energy() as f64, first.kinetic as f64 - first.potential as f64);
-        let per_mass = exp2(quanta.momentum.0 - quanta.mass.0 - quanta.position.0) / centre.mass as f64;
+        let per_mass = exp2(quanta.momentum.0 - quanta.mass.0 - quanta.position.0) / centre.mass.max(1) as f64;
         Self {
             energy_start: Wide(first.energy()),
             energy_last: Wide(first.energy()),
             energy_scale: if energy.abs() > 1e-6 * size { energy.abs() } else { size.max(1.0) },
-            angular_scale: first.angular_size,
+            angular_scale: first.angular_size.max(1.0),
             centre_start: first.centre,
             centre_velocity: momentum.map(|p| p as f64 * per_mass),
             energy_max: 0.0,

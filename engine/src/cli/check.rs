@@ -2,7 +2,11 @@
 
 use clap::Args;
 
-use super::{BackendArgs, Exit, ScenarioArgs, load, report::si};
+use super::{
+    BackendArgs, Exit, ScenarioArgs, Talk, load,
+    report::{counted, duration, short, si},
+    tell,
+};
 use crate::{advance::Plan, backend::cpu::Cpu, metrics::Stopwatch, node::State, particle::WorkingSet, quanta::exp2};
 
 /// Bytes a particle takes in a direct-sum run: its entity, its lanes, its impulses. Measured; see `benches/README.md`.
@@ -20,12 +24,11 @@ pub(super) struct CheckArgs {
 }
 
 /// Checks.
-pub(super) fn check(args: &CheckArgs) -> Exit {
+pub(super) fn check(args: &CheckArgs, talk: &Talk) -> Exit {
     let described = load::scenario(&args.scenario).and_then(|loaded| {
         let state = loaded.state()?;
         let cpu = load::backend(&args.backend)?;
-        print!("{}", describe(&loaded, &state, &cpu));
-        Ok(())
+        if talk.quiet { Ok(()) } else { tell(&describe(&loaded, &state, &cpu)) }
     });
     described.map_or_else(|exit| exit, |()| Exit::Done)
 }
@@ -41,17 +44,18 @@ fn describe(loaded: &load::Loaded, state: &State, cpu: &Cpu) -> String {
     let lightest = state.particles.iter().map(|p| p.mass.quanta).min().unwrap_or(1);
     let grain = exp2(quanta.momentum.0 - quanta.mass.0) / lightest as f64;
     format!(
-        "{}: ok\n  bodies      {} ({} of them test particles)\n  steps       {} of {} with {}, {} force evaluations each\n  \
-         pairs       {}in all\n  quanta      position {}, momentum {}, mass {}\n  grain       {:.1e} in position, {:.1e} in the \
-         velocity of the lightest body\n  memory      about {}B\n  time        about {} on {} threads, {}\n",
+        "{}: ok\n  bodies      {} ({} of them test particles)\n  steps       {} of {}, to t = {}\n  moved by    {}, {} a step\n  \
+         pairs       {} in all\n  quanta      position {}, momentum {}, mass {}\n  grain       {:.1e} in position, {:.1e} in the \
+         velocity of the lightest body\n  memory      about {}B for the bodies\n  time        about {} on {}, {}\n",
         loaded.name,
         set.count(),
         set.tests,
         steps,
         scenario.dt(),
+        short(steps as f64 * scenario.dt()),
         state.splitting.name,
-        state.splitting.evaluations(),
-        si(pairs),
+        counted(state.splitting.evaluations(), "force evaluation"),
+        si(pairs).trim_end(),
         quanta.position,
         quanta.momentum,
         quanta.mass,
@@ -59,7 +63,7 @@ fn describe(loaded: &load::Loaded, state: &State, cpu: &Cpu) -> String {
         grain,
         si(memory),
         duration(seconds),
-        cpu.threads(),
+        counted(cpu.threads(), "thread"),
         cpu.isa(),
     )
 }
@@ -79,14 +83,4 @@ fn estimate_seconds(state: &State, set: &WorkingSet, cpu: &Cpu, evaluations: u64
     evaluate();
     let per_evaluation = (0..3).map(|_| evaluate()).fold(f64::MAX, f64::min);
     per_evaluation * evaluations as f64 * (set.pairs().max(1) as f64 / sample.pairs().max(1) as f64)
-}
-
-fn duration(seconds: f64) -> String {
-    match seconds {
-        ..1.0 => format!("{:.0} ms", seconds * 1e3),
-        ..120.0 => format!("{seconds:.1} s"),
-        ..7200.0 => format!("{:.0} min", seconds / 60.0),
-        ..172_800.0 => format!("{:.1} h", seconds / 3600.0),
-        _ => format!("{:.0} days", seconds / 86400.0),
-    }
 }

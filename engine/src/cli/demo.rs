@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::Args;
 
-use super::{BackendArgs, Exit, Talk, load, run};
+use super::{BackendArgs, Exit, Talk, load, remark, run};
 
 const SCENARIO: &str = include_str!("../../../scenarios/outer_solar_system.ron");
 
@@ -18,9 +18,7 @@ pub(super) struct DemoArgs {
 /// Runs the outer Solar System for a thousand years, and back.
 pub(super) fn demo(args: &DemoArgs, talk: &Talk) -> Exit {
     if !talk.quiet {
-        eprintln!(
-            "The outer Solar System, 1 000 years forwards and 1 000 back: momentum exact, the start found again."
-        );
+        remark("The outer Solar System, 1 000 years forwards and 1 000 back: momentum exact, the start found again.");
     }
     let args = run::RunArgs {
         scenario: Default::default(),

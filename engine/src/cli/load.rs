@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{BackendArgs, Exit, ScenarioArgs, complain};
+use super::{BackendArgs, Exit, ScenarioArgs, complain, remark};
 use crate::{
     backend::{cpu::Cpu, isa::Isa},
     node::State,
     scenario::{check::Fault, format::Scenario, generate, read},
+    snapshot::checkpoint::{self, Checkpoint, CheckpointError},
     spawn,
 };
 
@@ -67,7 +68,7 @@ pub(super) fn from_text(
 }
 
 fn print_report(report: read::Report) {
-    eprintln!("{:?}", miette::Report::from(report));
+    remark(format_args!("{:?}", miette::Report::from(report)));
 }
 
 /// The backend that the command line asks for; without a word, all cores and the widest instruction set.
@@ -79,4 +80,34 @@ pub(super) fn backend(args: &BackendArgs) -> Result<Cpu, Exit> {
         complain(&format!("cannot start {threads} threads: {error}"), "ask for fewer with --threads");
         Exit::Environment
     })
+}
+
+/// The checkpoint of that name, or the newest good one of that folder of a run.
+pub(super) fn checkpoint(path: &Path) -> Result<(PathBuf, Checkpoint), Exit> {
+    if !path.is_dir() {
+        return checkpoint::read(path)
+            .map(|checkpoint| (path.to_owned(), checkpoint))
+            .map_err(|error| refuse_checkpoint(&error, path));
+    }
+    let folder = if path.join("checkpoints").is_dir() { path.join("checkpoints") } else { path.to_owned() };
+    for (_, file) in checkpoint::list(&folder).unwrap_or_default() {
+        match checkpoint::read(&file) {
+            Ok(checkpoint) => return Ok((file, checkpoint)),
+            Err(error) => tracing::warn!("{error}; looking for an older one"),
+        }
+    }
+    complain(&format!("{} holds no checkpoint that can be read", path.display()), "run the scenario from the start");
+    Err(Exit::WrongInput)
+}
+
+fn refuse_checkpoint(error: &CheckpointError, path: &Path) -> Exit {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let good = match checkpoint::newest_good(folder) {
+        Some(good) => format!("the last good checkpoint beside it is {}", good.display()),
+        None => "there is no good checkpoint beside it".to_owned(),
+    };
+    let newer = matches!(error, CheckpointError::Version { found, .. } if *found > checkpoint::VERSION);
+    let remedy = if newer { format!("a newer emmy reads it; {good}") } else { good };
+    complain(&error.to_string(), &remedy);
+    Exit::WrongInput
 }

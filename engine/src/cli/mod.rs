@@ -11,7 +11,13 @@ mod progress;
 mod report;
 mod run;
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+use std::{
+    ffi::OsString,
+    fmt::Display,
+    io::{self, IsTerminal, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
@@ -148,8 +154,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     start_log(&cli.talk);
     let exit = match cli.command {
         Command::Run(args) => run::run(&args, &cli.talk),
-        Command::Check(args) => check::check(&args),
-        Command::New(args) => new::new(&args),
+        Command::Check(args) => check::check(&args, &cli.talk),
+        Command::New(args) => new::new(&args, &cli.talk),
         Command::Info(args) => info::info(&args),
         Command::Demo(args) => demo::demo(&args, &cli.talk),
     };
@@ -165,15 +171,41 @@ fn start_log(talk: &Talk) {
         (false, _) => "debug",
     };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
+    let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|word| word.is_empty());
+    let log = log.with_ansi(colours).log_internal_errors(false);
     // A second call, from a test in the same process, changes nothing.
     let _ = log.compact().without_time().try_init();
 }
 
+/// Writes a result to standard output. A reader that has gone away (`emmy … | head`) is no fault, a full disk is.
+fn tell(text: &str) -> Result<(), Exit> {
+    let mut output = io::stdout().lock();
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            complain(&format!("standard output: {error}"), "the result could not be written: make room");
+            Err(Exit::Environment)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes a line to standard error. If nobody reads it, that is no reason to stop.
+fn remark(line: impl Display) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
 /// Says what went wrong and how to go on.
 fn complain(message: &str, remedy: &str) {
-    eprintln!("error: {message}");
+    remark(format_args!("error: {message}"));
     if !remedy.is_empty() {
-        eprintln!("  help: {remedy}");
+        remark(format_args!("  help: {remedy}"));
     }
+}
+
+/// A path as a word of a shell command.
+fn shell_word(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:+,@%".contains(c);
+    if !text.is_empty() && text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }

@@ -4,7 +4,10 @@ use std::io::IsTerminal;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::report::si;
+use super::{
+    remark,
+    report::{duration, short, si},
+};
 use crate::{metrics::Stopwatch, run::Run};
 
 /// Seconds between plain lines.
@@ -20,8 +23,6 @@ pub(super) enum Progress {
     Lines {
         /// Since the last line.
         since: Stopwatch,
-        /// Since the start, and the step there.
-        start: (Stopwatch, u64),
     },
 }
 
@@ -33,10 +34,10 @@ impl Progress {
         }
         let step = run.node.clock().step;
         if !std::io::stderr().is_terminal() {
-            return Self::Lines { since: Stopwatch::start(), start: (Stopwatch::start(), step) };
+            return Self::Lines { since: Stopwatch::start() };
         }
         let bar = ProgressBar::new(run.last_step());
-        let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} steps, {eta} left  {msg}");
+        let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} steps, {eta} left\n  {msg}");
         bar.set_style(style.expect("the template is a constant"));
         bar.set_position(step);
         bar.reset_eta();
@@ -51,14 +52,14 @@ impl Progress {
                 bar.set_position(run.node.clock().step);
                 bar.set_message(words(run));
             }
-            Self::Lines { since, start } => {
+            Self::Lines { since } => {
                 if since.seconds() >= LINE_SECONDS {
                     *since = Stopwatch::start();
                     let (step, last) = (run.node.clock().step, run.last_step());
                     let goal = if run.node.clock().backwards { 0 } else { last };
-                    let rate = step.abs_diff(start.1) as f64 / start.0.seconds();
-                    let left = step.abs_diff(goal) as f64 / rate;
-                    eprintln!("step {step} of {last}, about {left:.0} s left, {}", words(run));
+                    let left = step.abs_diff(goal) as f64 / run.steps_per_second();
+                    let doing = if run.node.clock().backwards { "taking back, step" } else { "step" };
+                    remark(format_args!("{doing} {step} of {last}, about {} left, {}", duration(left), words(run)));
                 }
             }
         }
@@ -68,7 +69,7 @@ impl Progress {
     pub(super) fn turn(&mut self) {
         if let Self::Bar(bar) = self {
             bar.set_style(
-                ProgressStyle::with_template("{wide_bar} taking back, {pos} steps left  {msg}").expect("a constant"),
+                ProgressStyle::with_template("{wide_bar} taking back, {pos} steps left\n  {msg}").expect("a constant"),
             );
         }
     }
@@ -84,5 +85,5 @@ impl Progress {
 fn words(run: &mut Run) -> String {
     let pairs = run.steps_per_second() * run.node.pairs_per_step() as f64;
     let (time, drift) = (run.node.clock().time(), run.node.drifts().energy_now);
-    format!("t = {time:.6}, {}steps/s, {}pairs/s, dE/E {drift:.1e}", si(run.steps_per_second()), si(pairs))
+    format!("t = {}, {}steps/s, {}pairs/s, dE/E {drift:.1e}", short(time), si(run.steps_per_second()), si(pairs))
 }

@@ -9,7 +9,7 @@ use crate::{
     ledger::Amounts,
     math::norm,
     run::{ExitReason, Run},
-    snapshot::{checkpoint::Outcome, root::StateRoot},
+    snapshot::{checkpoint::Outcome, folder::RunFolder, root::StateRoot},
 };
 
 /// The result of a run. Its keys stay stable; integers that may exceed 2⁵³ are text.
@@ -109,7 +109,8 @@ impl RunResult {
         self.steps = run.node.clock().step;
         self.time = run.node.clock().time();
         self.wall_seconds = run.wall_seconds();
-        self.reversed = Some(reason == ExitReason::Completed && self.state_root_end == self.state_root_start);
+        let found = reason == ExitReason::Completed && self.state_root_end == self.state_root_start;
+        self.reversed = matches!(reason, ExitReason::Completed | ExitReason::Breach).then_some(found);
         let counted = run.node.counted();
         self.conserved = Conserved::of(run, &counted);
         self.breaches = run.node.breaches().to_vec();
@@ -162,54 +163,102 @@ impl Conserved {
     }
 }
 
-/// The closing table.
+/// The closing table: what ran, every conserved quantity, what the accounts of the ledger hold, and what became of the expectations.
 pub(super) fn table(run: &Run, result: &RunResult) -> String {
     let mut out = String::new();
-    let mut row = |name: &str, value: String| {
-        let _ = writeln!(out, "  {name:<18} {value}");
-    };
-    let conserved = &result.conserved;
-    row("scenario", format!("{}, {} bodies", result.scenario, result.bodies));
-    let how = format!("{}, {}, {} on {} threads", result.integrator, result.contract, result.isa, result.threads);
-    row("moved by", how);
-    row("steps", format!("{}, to t = {}", result.steps, result.time));
+    let row = |name: &str, value: String| format!("  {name:<17} {value}\n");
+    let plural = if result.bodies == 1 { "body" } else { "bodies" };
+    out += &row("scenario", format!("{}, {} {plural}", result.scenario, result.bodies));
+    let threads = counted(result.threads, "thread");
+    out += &row("moved by", format!("{}, {}, {} on {threads}", result.integrator, result.contract, result.isa));
+    out += &row("steps", format!("{}, to t = {}", result.steps, short(result.time)));
     let rates = [result.steps_per_second, result.pairs_per_second].map(si);
-    row("speed", format!("{}steps/s, {}pairs/s, {:.2} s in all", rates[0], rates[1], result.wall_seconds));
-    row("count", format!("{}, drift {}", conserved.count.end, conserved.count.drift));
-    row("mass", format!("{} quanta, drift {}", conserved.mass.end, conserved.mass.drift));
-    let momentum = &conserved.momentum;
-    row("momentum", format!("({}) quanta, drift ({})", momentum.end.join(", "), momentum.drift.join(", ")));
-    let angular = &conserved.angular_momentum;
-    row(
-        "angular momentum",
-        format!("|L| = {:.12e}, largest relative drift {:.2e}", norm(angular.end), angular.max_relative_drift),
-    );
-    let energy = &conserved.energy;
-    row("energy", format!("{:.12e}, largest relative drift {:.2e}", energy.end, energy.max_relative_drift));
-    for (name, held) in &run.node.ledger().accounts {
-        let momentum = held.momentum.map(|p| p.to_string()).join(", ");
-        let angular = norm(held.angular_momentum.map(|l| l as f64)) * run.node.quanta().angular_momentum().size();
-        row(&format!("  {name}"), format!("took momentum ({momentum}) quanta, |angular momentum| {angular:.2e}"));
-    }
-    row("state root", format!("{} → {}", result.state_root_start, result.state_root_end));
+    out += &row("speed", format!("{}steps/s, {}pairs/s, {} in all", rates[0], rates[1], duration(result.wall_seconds)));
+    out.push_str(&conserved_rows(&result.conserved));
+    out.push_str(&ledger_rows(run));
+    out += &row("state root", format!("{} → {}", result.state_root_start, result.state_root_end));
     if let Some(reversed) = result.reversed {
-        row("taken back", if reversed { "to the first bit".into() } else { "NOT to the start".into() });
+        out += &row("taken back", if reversed { "to the first bit".into() } else { "NOT to the start".into() });
     }
     for outcome in &result.expect {
         let mark = if outcome.held { "held" } else { "FAILED" };
-        row(mark, format!("step {}: {}: {}", outcome.step, outcome.expected, outcome.found));
+        out += &row(mark, format!("step {}: {}: {}", outcome.step, outcome.expected, outcome.found));
     }
     if let Some(folder) = &result.folder {
-        row("files", folder.clone());
+        out += &row("files", folder.clone());
     }
     out
 }
 
-/// A rate with its prefix.
+/// What must not change: integers with their drift in quanta, the bounded ones with their largest relative drift.
+fn conserved_rows(conserved: &Conserved) -> String {
+    let mut out = format!("\n  {:<17} {:>21} {:>21}   drift\n", "conserved", "at the start", "at the end");
+    let mut row = |name: &str, [start, end, drift]: [&str; 3]| {
+        let _ = writeln!(out, "  {name:<17} {start:>21} {end:>21}   {drift}");
+    };
+    let Conserved { count, mass, momentum, angular_momentum, energy } = conserved;
+    row("count", [&count.start, &count.end, &count.drift]);
+    row("mass", [&mass.start, &mass.end, &format!("{} quanta", mass.drift)]);
+    for (axis, name) in ["momentum x", "momentum y", "momentum z"].into_iter().enumerate() {
+        let drift = format!("{} quanta", momentum.drift[axis]);
+        row(name, [&momentum.start[axis], &momentum.end[axis], &drift]);
+    }
+    let mut bounded = |name: &str, start: f64, end: f64, worst: f64| {
+        row(name, [&format!("{start:.12e}"), &format!("{end:.12e}"), &format!("at most {worst:.2e}, relative")]);
+    };
+    let [start, end] = [angular_momentum.start, angular_momentum.end].map(norm);
+    bounded("|ang. momentum|", start, end, angular_momentum.max_relative_drift);
+    bounded("energy", energy.start, energy.end, energy.max_relative_drift);
+    out
+}
+
+/// What each account of the ledger holds.
+fn ledger_rows(run: &Run) -> String {
+    let mut out = format!("\n  {:<17} {:>21} {:>21}   momentum [quanta]\n", "ledger", "|ang. momentum|", "energy");
+    let quanta = run.node.quanta();
+    for (name, held) in &run.node.ledger().accounts {
+        let angular = norm(held.angular_momentum.map(|l| l as f64)) * quanta.angular_momentum().size();
+        let energy = held.energy as f64 * quanta.energy.size();
+        let momentum = held.momentum.map(|p| p.to_string()).join(", ");
+        let _ = writeln!(out, "  {name:<17} {angular:>21.3e} {energy:>21.3e}   ({momentum})");
+    }
+    out + "\n"
+}
+
+/// A number with its prefix, to four digits.
 pub(super) fn si(value: f64) -> String {
-    let prefixes = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
-    let fitting = prefixes.iter().find(|(size, _)| value >= *size);
-    fitting.map_or_else(|| format!("{value:.3} "), |(size, prefix)| format!("{:.3} {prefix}", value / size))
+    let prefixes = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, "")];
+    let (size, prefix) = prefixes.into_iter().find(|(size, _)| value >= *size).unwrap_or((1.0, ""));
+    let scaled = value / size;
+    let digits = match scaled {
+        _ if scaled.fract() == 0.0 => 0,
+        ..10.0 => 3,
+        10.0..100.0 => 2,
+        _ => 1,
+    };
+    format!("{scaled:.digits$} {prefix}")
+}
+
+/// So many things, in the singular for one.
+pub(super) fn counted(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+/// A number as it was meant, without the digits that rounding added.
+pub(super) fn short(value: f64) -> f64 {
+    format!("{value:.12e}").parse().unwrap_or(value)
+}
+
+/// A time span for people.
+pub(super) fn duration(seconds: f64) -> String {
+    match seconds {
+        ..1.0 => format!("{:.0} ms", seconds * 1e3),
+        1.0..120.0 => format!("{seconds:.1} s"),
+        120.0..7200.0 => format!("{:.0} min", seconds / 60.0),
+        7200.0..172_800.0 => format!("{:.1} h", seconds / 3600.0),
+        172_800.0..1e9 => format!("{:.0} days", seconds / 86400.0),
+        _ => "more than 30 years".into(),
+    }
 }
 
 /// How a run came about, for whoever wants to do it again. Written at the start, completed at the end.
@@ -226,6 +275,8 @@ pub(super) struct Manifest {
     threads: usize,
     host: String,
     command: Vec<String>,
+    /// One entry for each time that the run was started or resumed.
+    sessions: Vec<serde_json::Value>,
     scenario: String,
     scenario_blake3: String,
     contract: &'static str,
@@ -243,6 +294,11 @@ pub(super) struct Manifest {
 impl Manifest {
     /// What is known at the start.
     pub(super) fn begin(run: &Run) -> Self {
+        let command: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+        let now = jiff::Timestamp::now().to_string();
+        let before = run.folder.as_ref().and_then(RunFolder::read_manifest).unwrap_or_default();
+        let mut sessions = before["sessions"].as_array().cloned().unwrap_or_default();
+        sessions.push(serde_json::json!({ "started": now, "from_step": run.node.clock().step, "command": command }));
         Self {
             schema: 1,
             program: "emmy",
@@ -255,12 +311,13 @@ impl Manifest {
             threads: run.node.cpu().threads(),
             host: std::fs::read_to_string("/etc/hostname")
                 .map_or_else(|_| "unknown".into(), |name| name.trim().to_owned()),
-            command: std::env::args().collect(),
+            command,
+            sessions,
             scenario: run.scenario.name.clone(),
             scenario_blake3: blake3::hash(run.scenario.to_ron().as_bytes()).to_string(),
             contract: "native64",
             quanta: *run.node.quanta(),
-            started: jiff::Timestamp::now().to_string(),
+            started: before["started"].as_str().map_or(now, str::to_owned),
             state_root_start: run.root_start,
             ended: None,
             state_root_end: None,

@@ -10,11 +10,13 @@ use std::{
 
 use clap::Args;
 
-use super::{BackendArgs, Exit, ScenarioArgs, Talk, complain, load, progress::Progress, report};
+use super::{
+    BackendArgs, Exit, ScenarioArgs, Talk, complain, load, progress::Progress, remark, report, shell_word, tell,
+};
 use crate::{
     run::{ExitReason, Run, StopRequest},
     snapshot::{
-        checkpoint::{self, CheckpointError},
+        checkpoint,
         folder::{FolderError, RunFolder},
     },
 };
@@ -84,7 +86,11 @@ pub(super) fn start(args: &RunArgs, loaded: &load::Loaded) -> Result<Run, Exit> 
         let folder =
             RunFolder::create(&path, &loaded.text, &run.scenario.to_ron(), run.scenario.output.keep_checkpoints);
         run.folder = Some(folder.map_err(|error| folder_trouble(&error))?);
+        tracing::info!("writes to {}", path.display());
     }
+    let quanta = run.node.quanta();
+    let [position, momentum, mass] = [quanta.position, quanta.momentum, quanta.mass];
+    tracing::info!("quanta: position {position}, momentum {momentum}, mass {mass}; state root {}", run.root_start);
     Ok(run)
 }
 
@@ -97,7 +103,7 @@ fn default_folder(run: &Run) -> PathBuf {
 
 /// A run from a checkpoint; a scenario on the command line must be the one of the checkpoint.
 fn resume(args: &RunArgs, path: &Path) -> Result<Run, Exit> {
-    let (file, checkpoint) = find_checkpoint(path)?;
+    let (file, checkpoint) = load::checkpoint(path)?;
     let mut overrides = args.scenario.overrides();
     if args.scenario.file.is_some() || !args.scenario.overrides.is_empty() {
         complain(
@@ -119,11 +125,12 @@ fn resume(args: &RunArgs, path: &Path) -> Result<Run, Exit> {
     let cpu = load::backend(&args.backend)?;
     let step = checkpoint.header.step;
     let mut run = Run::resumed(loaded.scenario, checkpoint, cpu);
+    tracing::info!("goes on from {} at step {step} of {}", file.display(), run.last_step());
     if !args.no_files {
         let keep = run.scenario.output.keep_checkpoints;
         let folder = match &args.out {
             Some(out) => RunFolder::create(out, &loaded.text, &run.scenario.to_ron(), keep),
-            None => RunFolder::resume(&run_folder_of(&file), keep, step),
+            None => RunFolder::resume(&run_folder_of(&file), &run.scenario.to_ron(), keep, step),
         };
         run.folder = Some(folder.map_err(|error| folder_trouble(&error))?);
     }
@@ -132,39 +139,15 @@ fn resume(args: &RunArgs, path: &Path) -> Result<Run, Exit> {
 
 /// The folder of the run that a checkpoint belongs to: two levels up, if it stands in `checkpoints`.
 fn run_folder_of(file: &Path) -> PathBuf {
+    // A bare file name says nothing about the folder that it stands in.
+    let bare = file.parent().is_none_or(|parent| parent.as_os_str().is_empty());
+    let whole = if bare { file.canonicalize().ok() } else { None };
+    let file = whole.as_deref().unwrap_or(file);
     let parent = file.parent().unwrap_or(Path::new("."));
     match (parent.file_name(), parent.parent()) {
         (Some(name), Some(run)) if name == "checkpoints" => run.to_owned(),
         _ => parent.to_owned(),
     }
-}
-
-/// The checkpoint of that name, or the newest good one of that run.
-fn find_checkpoint(path: &Path) -> Result<(PathBuf, checkpoint::Checkpoint), Exit> {
-    if !path.is_dir() {
-        return checkpoint::read(path)
-            .map(|checkpoint| (path.to_owned(), checkpoint))
-            .map_err(|error| bad_checkpoint(&error, path));
-    }
-    let folder = if path.join("checkpoints").is_dir() { path.join("checkpoints") } else { path.to_owned() };
-    for (_, file) in checkpoint::list(&folder).unwrap_or_default() {
-        match checkpoint::read(&file) {
-            Ok(checkpoint) => return Ok((file, checkpoint)),
-            Err(error) => tracing::warn!("{error}; looking for an older one"),
-        }
-    }
-    complain(&format!("{} holds no checkpoint that can be read", path.display()), "run the scenario from the start");
-    Err(Exit::WrongInput)
-}
-
-fn bad_checkpoint(error: &CheckpointError, path: &Path) -> Exit {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let remedy = match checkpoint::newest_good(folder) {
-        Some(good) => format!("the last good checkpoint beside it is {}", good.display()),
-        None => "there is no good checkpoint beside it".to_owned(),
-    };
-    complain(&error.to_string(), &remedy);
-    Exit::WrongInput
 }
 
 fn folder_trouble(error: &FolderError) -> Exit {
@@ -196,16 +179,26 @@ pub(super) fn conduct(run: &mut Run, args: &RunArgs, talk: &Talk) -> Exit {
     }
     progress.end();
     manifest.complete(run, &result);
-    if let Err(error) = write_manifest(run, &manifest) {
-        return disk_trouble(run, &error);
-    }
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&result).expect("a result is plain numbers and text"));
-    } else if !talk.quiet {
-        print!("{}", report::table(run, &result));
-    }
+    let written = write_manifest(run, &manifest);
+    // Results are told even if the manifest could not be written.
+    let told = show(run, &result, args, talk);
     report_breaches(run);
-    leave(run, &result)
+    match (written, told) {
+        (Err(error), _) => disk_trouble(run, &error),
+        (_, Err(exit)) => exit,
+        _ => leave(run, &result),
+    }
+}
+
+fn show(run: &Run, result: &report::RunResult, args: &RunArgs, talk: &Talk) -> Result<(), Exit> {
+    match (args.json, talk.quiet) {
+        (true, _) => {
+            let text = serde_json::to_string_pretty(result).expect("a result is plain numbers and text");
+            tell(&(text + "\n"))
+        }
+        (false, true) => Ok(()),
+        (false, false) => tell(&report::table(run, result)),
+    }
 }
 
 fn write_manifest(run: &Run, manifest: &report::Manifest) -> Result<(), FolderError> {
@@ -214,7 +207,7 @@ fn write_manifest(run: &Run, manifest: &report::Manifest) -> Result<(), FolderEr
 
 fn report_breaches(run: &Run) {
     for breach in run.node.breaches() {
-        eprintln!("breach: {breach}");
+        remark(format_args!("breach: {breach}"));
     }
 }
 
@@ -229,8 +222,8 @@ fn leave(run: &Run, result: &report::RunResult) -> Exit {
     };
     if matches!(exit, Exit::Interrupted | Exit::Terminated | Exit::Resumable) {
         match &run.folder {
-            Some(folder) => eprintln!("resume with: emmy run --resume {}", folder.path().display()),
-            None => eprintln!("nothing was written: with --no-files there is nothing to resume"),
+            Some(folder) => remark(format_args!("resume with: emmy run --resume {}", shell_word(folder.path()))),
+            None => remark("nothing was written: with --no-files there is nothing to resume"),
         }
     }
     exit
@@ -241,7 +234,7 @@ fn disk_trouble(run: &Run, error: &FolderError) -> Exit {
     let folder = run.folder.as_ref().map(|folder| folder.path().join("checkpoints"));
     let good = folder.and_then(|folder| checkpoint::newest_good(&folder));
     let remedy = match good {
-        Some(good) => format!("make room, then go on with: emmy run --resume {}", good.display()),
+        Some(good) => format!("make room, then go on with: emmy run --resume {}", shell_word(&good)),
         None => "make room, or choose another folder with --out".to_owned(),
     };
     complain(&error.to_string(), &remedy);
@@ -261,6 +254,10 @@ fn listen_for_signals() -> StopRequest {
         if let Err(error) = registered {
             tracing::warn!("signal {signal} will end the run without a checkpoint: {error}");
         }
+    }
+    // A limit on the size of files must come as an error of the write, which names the last good checkpoint, not as a death.
+    if let Err(error) = flag::register(consts::SIGXFSZ, Arc::default()) {
+        tracing::warn!("a limit on the size of files will end the run at once: {error}");
     }
     request
 }

@@ -30,6 +30,9 @@ impl Schedule {
 
     /// The first step at or after the next multiple of `every`.
     fn first_step_in_next_interval(&self, step: u64, every: f64) -> u64 {
+        if every <= self.dt {
+            return step + 1;
+        }
         // A step that falls short of a multiple by rounding alone counts as being there.
         let interval = |step: u64| (step as f64 * self.dt / every * (1.0 + 1e-12)).floor();
         let target = (interval(step) + 1.0) * every;
@@ -67,6 +70,7 @@ mod tests {
         assert_eq!(due(every(Some(4), Some(0.3)), 0.1, 9), [3, 4, 6, 8, 9]);
         assert_eq!(due(every(None, None), 0.1, 9), [0; 0]);
         assert_eq!(due(every(None, Some(1e-3)), 0.1, 3), [1, 2, 3]);
+        assert_eq!(due(every(None, Some(5e-324)), 0.1, 3), [1, 2, 3]);
     }
 
     #[test]

@@ -15,14 +15,15 @@ use std::sync::{
 use serde::Serialize;
 
 use crate::{
-    audit::Recount,
+    audit::{BreachReport, Recount},
     backend::cpu::Cpu,
+    commit::Breaches,
     ledger::Amounts,
     metrics::Stopwatch,
     node::{History, Node, State},
     particle::Names,
     run::cadence::Schedule,
-    scenario::format::Scenario,
+    scenario::format::{OnBreach, Scenario},
     snapshot::{
         checkpoint::{Checkpoint, Header, Outcome},
         folder::{FolderError, RunFolder},
@@ -73,6 +74,8 @@ pub struct Run {
     /// Steps taken in this session, either way.
     pub steps_taken: u64,
     sprint: u64,
+    /// Whether it was at its end already when it was resumed.
+    over: bool,
 }
 
 /// A request to stop, set by a signal handler: the number of the signal, or 0.
@@ -91,13 +94,23 @@ impl Run {
     /// A run from a checkpoint of this scenario.
     #[must_use]
     pub fn resumed(scenario: Scenario, checkpoint: Checkpoint, cpu: Cpu) -> Self {
-        let Checkpoint { header, particles } = checkpoint;
+        let Checkpoint { mut header, particles } = checkpoint;
+        let over = header.step == header.last_step && header.last_step == scenario.steps();
+        // In a run that was made longer, what is looked at in the end has yet to be looked at.
+        let stands = |outcome: &Outcome| {
+            scenario.expect.get(outcome.index).is_some_and(|e| expect::due_at(e, &scenario) == outcome.step)
+        };
+        header.outcomes.retain(stands);
+        let ends_it = |breach: &BreachReport| breach.undone || scenario.audit.on_breach == OnBreach::Stop;
+        let stopped = header.breaches.last().is_some_and(ends_it);
         let history = History { ledger: header.ledger, drifts: header.drifts, breaches: header.breaches };
         let mut state = spawn::state_of(&scenario, header.quanta, particles, Names(header.names));
         state.clock.step = header.step;
         state.history = Some(history);
-        let node = Node::new(state, cpu);
-        Self::with(scenario, node, header.root_start, header.outcomes, header.wall_seconds)
+        let mut node = Node::new(state, cpu);
+        node.world_mut().resource_mut::<Breaches>().stopped = stopped;
+        let run = Self::with(scenario, node, header.root_start, header.outcomes, header.wall_seconds);
+        Self { over, ..run }
     }
 
     fn with(scenario: Scenario, node: Node, root_start: StateRoot, outcomes: Vec<Outcome>, wall_before: f64) -> Self {
@@ -115,6 +128,7 @@ impl Run {
             stepping_seconds: 0.0,
             steps_taken: 0,
             sprint: 1,
+            over: false,
         }
     }
 
@@ -139,16 +153,34 @@ impl Run {
     /// Runs to the end or until something stops it. `watch` is called now and then.
     ///
     /// # Errors
-    /// If a file cannot be written.
+    /// If a file cannot be written. If only the log cannot, a checkpoint is written all the same.
     pub fn finish(
         &mut self,
         stop: &StopRequest,
         max_wall: Option<f64>,
         watch: &mut dyn FnMut(&mut Self),
     ) -> Result<ExitReason, FolderError> {
-        if self.node.clock().step == 0 {
-            self.log()?;
+        let ended = self.go(stop, max_wall, watch);
+        if ended.is_err() {
+            // The first error is the one that is reported; this is the attempt to lose nothing.
+            let _ = self.save();
         }
+        ended
+    }
+
+    fn go(
+        &mut self,
+        stop: &StopRequest,
+        max_wall: Option<f64>,
+        watch: &mut dyn FnMut(&mut Self),
+    ) -> Result<ExitReason, FolderError> {
+        if self.node.stopped() {
+            return Ok(ExitReason::Breach);
+        }
+        if self.over {
+            return Ok(ExitReason::Completed);
+        }
+        self.log_where_it_stands()?;
         self.look_at_expectations(0);
         while self.node.clock().step < self.last_step() {
             if let Some(reason) = self.stop_reason(stop, max_wall) {
@@ -252,13 +284,22 @@ impl Run {
         self.save()
     }
 
+    /// The line of the step at which the session begins, unless the session before wrote it. It may have stopped at a line that
+    /// the disk would not take.
+    fn log_where_it_stands(&mut self) -> Result<(), FolderError> {
+        let step = self.node.clock().step;
+        let due = step == 0 || self.diagnostics.next_step(step - 1) == step;
+        let logged = self.folder.as_ref().and_then(RunFolder::last_logged);
+        if due && logged != Some(step) { self.log() } else { Ok(()) }
+    }
+
     /// Appends a line to the diagnostics log.
     fn log(&mut self) -> Result<(), FolderError> {
         if self.folder.is_none() {
             return Ok(());
         }
         let line = Line::of(self);
-        self.folder.as_mut().map_or(Ok(()), |folder| folder.log(&line))
+        self.folder.as_mut().map_or(Ok(()), |folder| folder.log(line.step, &line))
     }
 
     /// Writes a checkpoint, if the run has a folder.
@@ -350,7 +391,7 @@ impl Line {
             momentum_drift: std::array::from_fn(|k| (counted.momentum[k] - due.momentum[k]).to_string()),
             angular_momentum: counted.angular_momentum.map(|l| l as f64 * angular),
             angular_momentum_drift: node.drifts().angular_error(&recount),
-            step_seconds: 1.0 / run.steps_per_second().max(f64::MIN_POSITIVE),
+            step_seconds: run.stepping_seconds / run.steps_taken.max(1) as f64,
             breaches: node.breaches().len(),
         }
     }

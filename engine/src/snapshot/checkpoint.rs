@@ -3,7 +3,7 @@
 //! Layout, little-endian: the magic `EMMYCKPT`, a version (u32), the length of the header (u64), the header (JSON), the particles
 //! (one 72-byte record each, in order of identity), and a BLAKE3 hash of all that stands before it. A file is written under a
 //! temporary name, synced and renamed, so that a name that ends in `.ckpt` is a whole file or none; what is damaged all the same
-//! is found by the hash, refused, and never half-read.
+//! is found by the hash, refused, and never half-read; and what is whole but cannot be true is refused by [`super::validate`].
 
 use std::{
     fs,
@@ -18,10 +18,11 @@ use crate::{
     ledger::Ledger,
     particle::{Mass, Momentum, Particle, ParticleId, Position, Radius},
     quanta::Quanta,
-    snapshot::root::StateRoot,
+    snapshot::{root::StateRoot, validate::validate},
 };
 
-const MAGIC: &[u8; 8] = b"EMMYCKPT";
+/// The first bytes of every checkpoint.
+pub const MAGIC: &[u8; 8] = b"EMMYCKPT";
 /// The version that this program writes, and the only one that it reads.
 pub const VERSION: u32 = 1;
 const RECORD_BYTES: usize = 72;
@@ -200,7 +201,7 @@ pub fn decode(bytes: &[u8], path: &Path) -> Result<Checkpoint, CheckpointError> 
         return Err(damaged(format!("{} particles do not take {} bytes", header.count, records.len())));
     }
     let particles: Vec<Particle> = records.as_chunks::<RECORD_BYTES>().0.iter().map(particle).collect();
-    check_root(&header, &particles).map_err(damaged)?;
+    check_root(&header, &particles).and_then(|()| validate(&header, &particles)).map_err(damaged)?;
     Ok(Checkpoint { header, particles })
 }
 
@@ -233,7 +234,12 @@ fn check_root(header: &Header, particles: &[Particle]) -> Result<(), String> {
 pub fn read(path: &Path) -> Result<Checkpoint, CheckpointError> {
     let io = |error| CheckpointError::Io { path: path.to_owned(), error };
     let mut bytes = Vec::new();
-    fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(io)?;
+    let mut file = fs::File::open(path).map_err(io)?;
+    Read::by_ref(&mut file).take(MAGIC.len() as u64).read_to_end(&mut bytes).map_err(io)?;
+    // What is no checkpoint may be endless: it is not read to its end.
+    if bytes == MAGIC {
+        file.read_to_end(&mut bytes).map_err(io)?;
+    }
     decode(&bytes, path)
 }
 

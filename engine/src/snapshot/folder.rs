@@ -11,7 +11,7 @@
 //! An existing folder is never overwritten. Files that are written once appear whole or not at all.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, TryLockError},
     io::{self, BufRead, BufReader, Write},
     path::{Path, PathBuf},
 };
@@ -39,7 +39,11 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> FolderError + '_ {
 pub struct RunFolder {
     path: PathBuf,
     diagnostics: File,
+    /// The step of the last line of the log.
+    last_logged: Option<u64>,
     keep: usize,
+    /// Keeps another process from writing here, for as long as this one lives, however it ends.
+    _lock: Option<File>,
 }
 
 impl RunFolder {
@@ -55,32 +59,42 @@ impl RunFolder {
         }
         let checkpoints = path.join("checkpoints");
         fs::create_dir_all(&checkpoints).map_err(at(&checkpoints))?;
+        let lock = lock(path)?;
         for (name, text) in [("scenario.ron", given), ("scenario.used.ron", used)] {
             let file = path.join(name);
             checkpoint::write_whole(&file, text.as_bytes()).map_err(at(&file))?;
         }
-        Self::open(path, keep)
+        Self::open(path, keep, lock)
     }
 
     /// Goes on in the folder of an interrupted run: lines of the log beyond `step` are of steps that will be taken again.
     ///
     /// # Errors
     /// If it cannot be read or written.
-    pub fn resume(path: &Path, keep: u32, step: u64) -> Result<Self, FolderError> {
+    pub fn resume(path: &Path, used: &str, keep: u32, step: u64) -> Result<Self, FolderError> {
+        let lock = lock(path)?;
+        let scenario = path.join("scenario.used.ron");
+        if fs::read_to_string(&scenario).is_ok_and(|before| before != used) {
+            // The run was made longer or shorter: the file says what is run now.
+            checkpoint::write_whole(&scenario, used.as_bytes()).map_err(at(&scenario))?;
+        }
         let log = path.join("diagnostics.jsonl");
+        let mut last_logged = None;
         if log.exists() {
-            let kept = lines_up_to(&log, step).map_err(at(&log))?;
-            checkpoint::write_whole(&log, kept.as_bytes()).map_err(at(&log))?;
+            let (kept, last) = lines_up_to(&log, step).map_err(at(&log))?;
+            checkpoint::write_whole(&log, &kept).map_err(at(&log))?;
+            last_logged = last;
         }
         let checkpoints = path.join("checkpoints");
         fs::create_dir_all(&checkpoints).map_err(at(&checkpoints))?;
-        Self::open(path, keep)
+        remove_partial(&checkpoints);
+        Ok(Self { last_logged, ..Self::open(path, keep, lock)? })
     }
 
-    fn open(path: &Path, keep: u32) -> Result<Self, FolderError> {
+    fn open(path: &Path, keep: u32, lock: Option<File>) -> Result<Self, FolderError> {
         let log = path.join("diagnostics.jsonl");
         let diagnostics = OpenOptions::new().create(true).append(true).open(&log).map_err(at(&log))?;
-        Ok(Self { path: path.to_owned(), diagnostics, keep: keep as usize })
+        Ok(Self { path: path.to_owned(), diagnostics, last_logged: None, keep: keep as usize, _lock: lock })
     }
 
     /// Where it is.
@@ -89,28 +103,47 @@ impl RunFolder {
         &self.path
     }
 
-    /// Appends one line to the diagnostics log, in one write.
+    /// Appends the line of a step to the diagnostics log, in one write.
     ///
     /// # Errors
     /// If the disk is full, say.
-    pub fn log(&mut self, line: &impl Serialize) -> Result<(), FolderError> {
+    pub fn log(&mut self, step: u64, line: &impl Serialize) -> Result<(), FolderError> {
         let mut text = serde_json::to_string(line).expect("a line is plain numbers and text");
         text.push('\n');
-        self.diagnostics.write_all(text.as_bytes()).map_err(at(&self.path.join("diagnostics.jsonl")))
+        self.diagnostics.write_all(text.as_bytes()).map_err(at(&self.path.join("diagnostics.jsonl")))?;
+        self.last_logged = Some(step);
+        Ok(())
     }
 
-    /// Writes a checkpoint, and then removes the oldest beyond those that are kept.
+    /// The step of the last line of the log.
+    #[must_use]
+    pub fn last_logged(&self) -> Option<u64> {
+        self.last_logged
+    }
+
+    /// Writes a checkpoint, and then removes the oldest beyond those that are kept. Later ones, which a resumed run finds when
+    /// it starts from an older one, are left alone: it comes to them.
     ///
     /// # Errors
     /// If it cannot be written; older checkpoints stay as they are.
     pub fn checkpoint(&self, checkpoint: &Checkpoint) -> Result<PathBuf, FolderError> {
+        // Lines before a checkpoint are not written again after it: they go to the disk first.
+        self.diagnostics.sync_data().map_err(at(&self.path.join("diagnostics.jsonl")))?;
         let folder = self.path.join("checkpoints");
         let path = folder.join(checkpoint::file_name(checkpoint.header.step));
         checkpoint::write_whole(&path, &checkpoint::encode(checkpoint)).map_err(at(&path))?;
-        for (_, old) in checkpoint::list(&folder).map_err(at(&folder))?.into_iter().skip(self.keep) {
+        let listed = checkpoint::list(&folder).map_err(at(&folder))?;
+        tracing::info!("wrote {}", path.display());
+        for (_, old) in listed.into_iter().filter(|(step, _)| *step <= checkpoint.header.step).skip(self.keep) {
             fs::remove_file(&old).map_err(at(&old))?;
         }
         Ok(path)
+    }
+
+    /// The manifest of the sessions before this one, if it can be read.
+    #[must_use]
+    pub fn read_manifest(&self) -> Option<serde_json::Value> {
+        serde_json::from_slice(&fs::read(self.path.join("manifest.json")).ok()?).ok()
     }
 
     /// Writes the manifest.
@@ -138,18 +171,44 @@ impl RunFolder {
     }
 }
 
-/// The lines of a log whose `step` is at most `step`; a last line that a crash cut short is dropped.
-fn lines_up_to(log: &Path, step: u64) -> io::Result<String> {
-    let mut kept = String::new();
-    for line in BufReader::new(File::open(log)?).lines() {
+/// Locks a folder, where the system can.
+fn lock(folder: &Path) -> Result<Option<File>, FolderError> {
+    let Ok(file) = File::open(folder) else {
+        return Ok(None);
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => {
+            let error = io::Error::new(io::ErrorKind::ResourceBusy, "another emmy is running in this folder");
+            Err(at(folder)(error))
+        }
+        Err(TryLockError::Error(_)) => Ok(None),
+    }
+}
+
+/// The lines of a log whose `step` is at most `step`, and the step of the last; one that a crash cut short is dropped.
+fn lines_up_to(log: &Path, step: u64) -> io::Result<(Vec<u8>, Option<u64>)> {
+    let (mut kept, mut last) = (Vec::new(), None);
+    for line in BufReader::new(File::open(log)?).split(b'\n') {
+        // Bytes, not text: whatever a power cut left there, what is no line of ours is dropped.
         let line = line?;
-        let value: Option<serde_json::Value> = serde_json::from_str(&line).ok();
-        if value.is_some_and(|value| value["step"].as_u64().is_some_and(|at| at <= step)) {
-            kept.push_str(&line);
-            kept.push('\n');
+        let value: Option<serde_json::Value> = serde_json::from_slice(&line).ok();
+        if let Some(at) = value.and_then(|value| value["step"].as_u64()).filter(|&at| at <= step) {
+            kept.extend(line);
+            kept.push(b'\n');
+            last = Some(at);
         }
     }
-    Ok(kept)
+    Ok((kept, last))
+}
+
+/// Removes what a crash left of files that were being written.
+fn remove_partial(folder: &Path) {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    for path in entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "partial")) {
+        // It is only in the way: the run does not depend on it.
+        let _ = fs::remove_file(path);
+    }
 }
 
 #[cfg(test)]
@@ -162,13 +221,16 @@ mod tests {
         let _ = fs::remove_dir_all(&folder);
         let mut run = RunFolder::create(&folder, "given", "used", 3).unwrap();
         for step in 0..5 {
-            run.log(&serde_json::json!({ "step": step })).unwrap();
+            run.log(step, &serde_json::json!({ "step": step })).unwrap();
         }
         let refused = RunFolder::create(&folder, "given", "used", 3).unwrap_err();
         assert!(refused.to_string().contains("never overwritten"), "{refused}");
 
-        run.diagnostics.write_all(b"{\"step\": 3, \"ti").unwrap();
-        drop(RunFolder::resume(&folder, 3, 3).unwrap());
+        run.diagnostics.write_all(b"{\"step\": 3, \"ti\xff").unwrap();
+        let busy = RunFolder::resume(&folder, "used", 3, 3).unwrap_err();
+        assert!(busy.to_string().contains("another emmy"), "{busy}");
+        drop(run);
+        drop(RunFolder::resume(&folder, "used", 3, 3).unwrap());
         let log = fs::read_to_string(folder.join("diagnostics.jsonl")).unwrap();
         assert_eq!(log.lines().count(), 4, "{log}");
 

@@ -3,3 +3,4 @@
 pub mod checkpoint;
 pub mod folder;
 pub mod root;
+pub mod validate;
