@@ -7,9 +7,10 @@ use std::{
     process::{Child, Command, Output, Stdio},
     sync::OnceLock,
     thread::sleep,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
+use emmy::metrics::Stopwatch;
 use serde_json::Value;
 
 /// 200 bodies for a second or two, with checkpoints and lines by steps and by time, and expectations all along the way.
@@ -55,7 +56,7 @@ impl Place {
     fn start(&self, arguments: &[&str], step: u64) -> Child {
         // The bits do not depend on it, and a busy machine has time to send its signal.
         let child = self.command(arguments).args(["--isa", "scalar"]).spawn().expect("emmy starts");
-        let began = Instant::now();
+        let began = Stopwatch::start();
         while newest(&self.at("o")).is_none_or(|(at, _)| at < step) {
             assert!(began.elapsed() < Duration::from_secs(60), "no checkpoint of step {step} in a minute");
             sleep(Duration::from_millis(2));
@@ -382,7 +383,7 @@ fn a_second_signal_ends_at_once() {
         gravity: (softening: 0.05), generators: [Plummer(count: 20000, mass: 1, radius: 1)])";
     fs::write(place.at("slow.ron"), slow).unwrap();
     let child = place.command(&["run", "slow.ron", "--out", "o", "--threads", "1", "--isa", "scalar"]).spawn().unwrap();
-    let began = Instant::now();
+    let began = Stopwatch::start();
     while !place.at("o/manifest.json").exists() {
         assert!(began.elapsed() < Duration::from_secs(60), "it has not begun in a minute");
         sleep(Duration::from_millis(5));
@@ -391,7 +392,7 @@ fn a_second_signal_ends_at_once() {
 
     signal(&child, "INT");
     sleep(Duration::from_millis(300));
-    let second = Instant::now();
+    let second = Stopwatch::start();
     signal(&child, "INT");
     let output = child.wait_with_output().unwrap();
 
