@@ -2,11 +2,12 @@
 
 use std::{hint::black_box, path::Path, time::Duration};
 
+use bevy_ecs::prelude::*;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use emmy::{
-    backend::{cpu::Cpu, isa::Isa},
-    node::Node,
+    particle::Particle,
     scenario::{generate, read},
+    snapshot::root::StateRoot,
     spawn,
 };
 
@@ -27,10 +28,11 @@ fn million(c: &mut Criterion) {
     group.bench_function("generate", |b| b.iter(|| generate::population(&scenario, Path::new("."))));
     let bodies = generate::population(&scenario, Path::new(".")).expect("its bodies are right");
     group.bench_function("round to quanta", |b| b.iter(|| spawn::state(&scenario, black_box(&bodies))));
-    let mut node =
-        Node::new(spawn::state(&scenario, &bodies).expect("they fit"), Cpu::new(Isa::widest(), 1).expect("starts"));
-    group.bench_function("state root", |b| b.iter(|| node.root()));
-    println!("    state root {}", node.root());
+    let state = spawn::state(&scenario, &bodies).expect("they fit their quanta");
+    let mut world = World::new();
+    world.spawn_batch(state.particles.into_iter().map(Particle::bundle));
+    group.bench_function("state root", |b| b.iter(|| StateRoot::of(&mut world)));
+    println!("    state root {}", StateRoot::of(&mut world));
 }
 
 criterion_group! {
