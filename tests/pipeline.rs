@@ -264,3 +264,67 @@ fn test_particles_alone_drift_straight_on_and_their_record_has_no_holes() {
     assert!(!record.contains("null"), "{record}");
     assert_eq!(node.particles()[0].position.0[0] as f64 * node.quanta().position.size(), 5.0);
 }
+
+#[test]
+fn a_bound_that_does_not_hold_at_the_very_end_is_a_breach_too() {
+    let text = CLUSTER.replace("generators", "audit: (energy_every: 1000, energy_tolerance: 1e-12), generators");
+    let mut node = node_of(&scenario(&text));
+    assert_eq!(node.advance(100), 100);
+    assert_eq!(node.breaches(), []);
+
+    node.recount();
+
+    assert!(node.breaches()[0].to_string().contains("relative energy drift"), "{}", node.breaches()[0]);
+}
+
+#[test]
+fn a_particle_that_is_out_of_range_within_a_step_only_is_named_and_no_other() {
+    for speed in [43.0, 45.0, 47.1, 49.0] {
+        let text = format!(
+            "(version: 1, name: \"r\", integrator: Yoshida4(dt: 0.1), until: Steps(10), gravity: (constant: 0), \
+             quanta: Auto(headroom: 2), bodies: [\
+             (name: \"home\", mass: 1, position: (0, 0, 0), velocity: (0, 0, 0)), \
+             (name: \"runaway\", mass: 1, position: (1, 0, 0), velocity: ({speed}, 0, 0))])"
+        );
+        let mut node = node_of(&scenario(&text));
+        node.advance(10);
+        let report = &node.breaches()[0];
+        assert!(matches!(&report.breach, Breach::Range { name, .. } if name == "runaway"), "{speed}: {report}");
+    }
+}
+
+#[test]
+fn a_particle_too_many_is_found_at_the_first_step_however_long_the_pass() {
+    for group in [1, 100] {
+        let mut node = node_of(&scenario(CLUSTER));
+        let mut extra = node.particles()[0];
+        extra.id = ParticleId(999);
+        extra.momentum = Momentum([0; 3]);
+        node.world_mut().spawn(extra.bundle());
+        assert_eq!((0..100 / group).map(|_| node.advance(group)).sum::<u64>(), 0);
+        assert_eq!(node.breaches()[0].step, 1);
+    }
+}
+
+#[test]
+fn without_gravity_two_particles_may_meet() {
+    let text = "(version: 1, name: \"x\", integrator: Leapfrog(dt: 0.5), until: Steps(8), gravity: (constant: 0), bodies: [\
+        (mass: 1, position: (-1, 0, 0), velocity: (1, 0, 0)), (mass: 1, position: (1, 0, 0), velocity: (-1, 0, 0))])";
+    let mut node = node_of(&scenario(text));
+    assert_eq!(node.advance(8), 8);
+    assert_eq!(node.breaches(), []);
+}
+
+#[test]
+fn numbers_that_no_quanta_hold_are_a_fault_and_no_panic() {
+    for mass in ["1e160", "1e-200"] {
+        let text = format!(
+            "(version: 1, name: \"m\", integrator: Leapfrog(dt: 0.5), until: Steps(8), bodies: [\
+             (mass: {mass}, position: (-1, 0, 0), velocity: (0, 0, 0)), (mass: {mass}, position: (1, 0, 0), velocity: (0, 0, 0))])"
+        );
+        let scenario = scenario(&text);
+        let bodies = generate::population(&scenario, Path::new(".")).expect("plain bodies");
+        let faults = spawn::state(&scenario, &bodies).expect_err("no quanta hold these");
+        assert!(faults[0].to_string().contains("too large or too small"), "{}", faults[0]);
+    }
+}

@@ -8,7 +8,7 @@ use bevy_ecs::prelude::*;
 use emmy::{
     backend::{cpu::Cpu, isa::Isa},
     ledger::{Amounts, Ledger},
-    math::to_quanta,
+    math::wide_product,
     node::Node,
     particle::{Momentum, Position},
     scenario::{generate, read},
@@ -25,7 +25,7 @@ struct Drag(f64);
 fn drag(mut particles: Query<(&Position, &mut Momentum, &Drag)>, clock: Res<Clock>, mut ledger: ResMut<Ledger>) {
     for (position, mut momentum, drag) in &mut particles {
         let kept = 1.0 / (1.0 + drag.0 * clock.dt);
-        let gained = momentum.0.map(|p| to_quanta(p as f64 * (kept - 1.0)));
+        let gained = momentum.0.map(|p| wide_product(p as f64, kept - 1.0).0);
         momentum.0 = std::array::from_fn(|axis| momentum.0[axis] + gained[axis]);
         ledger.post("medium", Amounts::of_impulse(position.0, gained));
     }

@@ -23,7 +23,7 @@ use crate::{
     ledger::{Amounts, DRIFT_ROUNDING, KICK_ROUNDING, Ledger, REACTION},
     math::add3,
     particle::{self, Names, ParticleRef, WorkingSet},
-    quanta::{IMPULSE_RANGE_BITS, Quanta, exp2},
+    quanta::{Quanta, exp2, impulse_range_bits},
 };
 
 /// How particles move in one direction of time: a splitting, with its shares turned into factors of the kernels.
@@ -40,13 +40,21 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The plan for steps of `dt` [time] (negative: backwards). `mass_max` is the largest mass of all [mass quanta].
+    /// The plan for steps of `dt` [time] (negative: backwards). `mass_max` is the largest mass of all [mass quanta], `sources`
+    /// the number of particles that pull.
     #[must_use]
-    pub fn new(splitting: &Splitting, law: &Law, quanta: &Quanta, dt: f64, mass_max: f64, angular: bool) -> Self {
+    pub fn new(
+        splitting: &Splitting,
+        law: &Law,
+        quanta: &Quanta,
+        dt: f64,
+        (mass_max, sources): (f64, usize),
+        angular: bool,
+    ) -> Self {
         let per_momentum = exp2(quanta.momentum.0 - quanta.mass.0 - quanta.position.0);
         let longest = splitting.kick.iter().fold(0.0_f64, |longest, share| longest.max((share * dt).abs()));
         // False for NaN, which is what no gravity without softening gives.
-        let bounded = law.impulse_bound(mass_max, longest) < exp2(IMPULSE_RANGE_BITS as i32 - 1);
+        let bounded = law.impulse_bound(mass_max, longest) < exp2(impulse_range_bits(sources) as i32 - 1);
         Self {
             kicks: splitting.kick.iter().map(|share| law.kick(share * dt)).collect(),
             strides: splitting.drift.iter().map(|share| Stride((share * dt) * per_momentum)).collect(),
@@ -193,8 +201,8 @@ impl Trouble {
         match self {
             Self::Impulse(pair) => Breach::impulse([set.id[pair.row], set.id[pair.column]], names),
             Self::Range => {
-                // A drift too long to be held wraps its position, which then may lie anywhere.
-                let (row, what) = find_outside(set).unwrap_or((0, OutOfRange::Position));
+                // A drift too long to be held wraps its position, which then may lie anywhere: the fastest particle made it.
+                let (row, what) = find_outside(set).unwrap_or((fastest(set), OutOfRange::Position));
                 let what = match what {
                     OutOfRange::Position => "position",
                     OutOfRange::Momentum => "momentum",
@@ -206,30 +214,44 @@ impl Trouble {
     }
 }
 
+/// The row of the fastest particle, along any axis.
+fn fastest(set: &WorkingSet) -> usize {
+    let speed = |row: usize| {
+        set.momentum_at(row).map(|p| (p as f64 * set.inverse_mass[row]).abs()).into_iter().fold(0.0, f64::max)
+    };
+    set.real_rows().max_by(|&a, &b| speed(a).total_cmp(&speed(b))).unwrap_or(0)
+}
+
 /// Proposes up to `steps` steps and stops at the first that breaches its recount. `due` is what the ledger says at the start.
 #[inline(always)]
 pub fn walk<M: Mover>(mover: &mut M, plan: &Plan, due: &Amounts, steps: u64) -> Burst {
     let mut burst = Burst::default();
     let last = plan.strides.len();
     for _ in 0..steps {
-        let mut outside = 0;
         for (kick, stride) in plan.kicks.iter().zip(&plan.strides) {
             if let Err(pair) = mover.evaluate(*kick, plan.angular) {
                 burst.trouble = Some(Trouble::Impulse(pair));
                 return burst;
             }
             let bookings = mover.kick_and_drift(*stride, plan.angular);
-            outside |= bookings.sources.outside | bookings.tests.outside;
             burst.book.take(&bookings);
+            // At once: at the end of the step the particle may be back inside, and another one would get the blame.
+            if bookings.outside() {
+                burst.trouble = Some(Trouble::Range);
+                return burst;
+            }
         }
         if let Err(pair) = mover.evaluate(plan.kicks[last], plan.angular) {
             burst.trouble = Some(Trouble::Impulse(pair));
             return burst;
         }
         let (bookings, totals) = mover.kick_and_count(plan.angular);
-        outside |= bookings.sources.outside | bookings.tests.outside;
         burst.book.take(&bookings);
-        burst.trouble = recount(outside, &totals, due, &burst.book, plan.angular).err();
+        burst.trouble = if bookings.outside() {
+            Some(Trouble::Range)
+        } else {
+            recount(&totals, due, &burst.book, plan.angular).err()
+        };
         if burst.trouble.is_some() {
             return burst;
         }
@@ -241,10 +263,7 @@ pub fn walk<M: Mover>(mover: &mut M, plan: &Plan, due: &Amounts, steps: u64) -> 
 /// Compares the totals after a step with what the ledger and the bookings of the burst say. Count and mass cannot change here:
 /// the columns that hold them are only borrowed.
 #[inline(always)]
-fn recount(outside: i64, totals: &Totals, due: &Amounts, book: &Book, angular: bool) -> Result<(), Trouble> {
-    if outside != 0 {
-        return Err(Trouble::Range);
-    }
+fn recount(totals: &Totals, due: &Amounts, book: &Book, angular: bool) -> Result<(), Trouble> {
     let gained = book.gained();
     let momentum_due = add3(due.momentum, gained.momentum);
     let angular_due = add3(due.angular_momentum, gained.angular_momentum);

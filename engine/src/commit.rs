@@ -8,7 +8,7 @@ use bevy_ecs::prelude::*;
 
 use crate::{
     advance::{Impulse, Pass, Plan, Proposal, propose},
-    audit::{self, Breach, BreachReport, Centre, Drifts, Recount, Rules, Verdict},
+    audit::{self, Breach, BreachReport, Centre, Drifts, Exact, Recount, Rules, Verdict},
     backend::cpu::Cpu,
     force::Law,
     ledger::{Amounts, DRIFT_ROUNDING, KICK_ROUNDING, Ledger, UNEXPLAINED},
@@ -79,7 +79,10 @@ pub fn audit(
         return;
     }
     let counted = count(&cpu, &set, rules.angular_momentum);
-    finding.surplus = counted.plus(ledger.due().counter_entry());
+    finding.surplus = counted.plus(ledger.due().counter_entry()).without_energy();
+    if !rules.angular_momentum {
+        finding.surplus.angular_momentum = [0; 3];
+    }
     let mut result = audit::exact(&counted, &ledger.due(), rules.angular_momentum);
     if let (true, Some(drifts)) = (pass.recount, drifts) {
         let step = clock.after(burst.good);
@@ -91,6 +94,8 @@ pub fn audit(
     }
     *verdict = match result {
         Ok(()) => Verdict::Keep,
+        // Count and mass cannot change inside a burst: they were wrong before its first step.
+        Err(breach @ Breach::Exact { what: Exact::Count | Exact::Mass, .. }) => decide(breach, 0, &rules),
         Err(breach) => decide(breach, burst.good.saturating_sub(1), &rules),
     };
 }
@@ -140,6 +145,20 @@ pub struct Breaches {
     pub stopped: bool,
 }
 
+impl Breaches {
+    /// Adds a report. A bound that stays broken from one recount to the next is one breach, not a flood of them.
+    pub fn record(&mut self, report: BreachReport) {
+        let bound = |breach: &Breach| match breach {
+            Breach::Bounded { what, .. } => Some(*what),
+            _ => None,
+        };
+        let last = self.reports.last().and_then(|last| bound(&last.breach));
+        if last.is_none() || last != bound(&report.breach) || report.undone {
+            self.reports.push(report);
+        }
+    }
+}
+
 /// Applies the verdict: after it the entities hold the committed state, and the clock, the ledger and the record go with it.
 ///
 /// # Errors
@@ -184,13 +203,13 @@ pub fn commit(
         }
         if breach.is_some() && !stopped {
             // From here on the books balance again, so that each breach is recorded once.
-            ledger.post(UNEXPLAINED, finding.surplus.without_energy());
+            ledger.post(UNEXPLAINED, finding.surplus);
         }
     }
     clock.advance(kept);
     breaches.stopped |= stopped;
     if let Some(breach) = breach {
-        breaches.reports.push(BreachReport { step: judged, time: judged as f64 * clock.dt, breach, undone });
+        breaches.record(BreachReport { step: judged, time: judged as f64 * clock.dt, breach, undone });
     }
     Ok(())
 }

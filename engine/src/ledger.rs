@@ -1,7 +1,7 @@
 //! The double-entry book: every change of a conserved quantity has a counter-entry.
 //!
 //! What the particles hold plus what the accounts hold is, quantity by quantity, what there was at the start: as integers, with
-//! `==`. Anyone may post; [`crate::audit`] compares the book with an independent recount and nobody else reads it to decide.
+//! `==`. Anyone may post; [`crate::audit`] compares the book with an independent recount.
 //! Entries are integers and their sums wrap, so neither order nor grouping matters.
 
 use std::collections::BTreeMap;

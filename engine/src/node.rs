@@ -106,7 +106,9 @@ impl Node {
         &mut self,
         systems: impl IntoScheduleConfigs<ScheduleSystem, M>,
     ) -> Result<(), ScheduleBuildError> {
-        plugins::extend(&mut self.world, systems)
+        plugins::extend(&mut self.world, systems)?;
+        self.plan();
+        Ok(())
     }
 
     /// Takes up to `steps` steps and returns how many were committed: fewer after a breach that stops the run, and fewer
@@ -151,8 +153,12 @@ impl Node {
     pub fn recount(&mut self) -> Recount {
         let recount = self.count_bounded();
         let (time, quanta, rules) = (self.clock().time(), *self.quanta(), *self.rules());
-        // A bound that does not hold here is reported with the run's expectations: there is no step left to undo.
-        let _ = self.world.resource_mut::<Drifts>().take(&recount, time, &quanta, &rules);
+        let bounded = self.world.resource_mut::<Drifts>().take(&recount, time, &quanta, &rules);
+        if let Err(breach) = bounded {
+            // There is no step left to undo: the breach is reported, and the run does not pass for one that held.
+            let report = BreachReport { step: recount.step, time, breach, undone: false };
+            self.world.resource_mut::<Breaches>().record(report);
+        }
         recount
     }
 
@@ -293,10 +299,13 @@ impl Node {
     fn plan(&mut self) {
         self.gather();
         let world = &self.world;
-        let mass_max = world.resource::<WorkingSet>().mass.iter().copied().fold(0.0, f64::max);
+        let set = world.resource::<WorkingSet>();
+        let masses = (set.mass.iter().copied().fold(0.0, f64::max), set.sources);
         let (law, quanta) = (world.resource::<Law>(), world.resource::<Quanta>());
         let (dt, angular) = (self.clock().signed_dt(), self.rules().angular_momentum);
-        let plan = Plan::new(self.splitting, law, quanta, dt, mass_max, angular);
+        let mut plan = Plan::new(self.splitting, law, quanta, dt, masses, angular);
+        // Extensions may make masses larger than any that the bound of impulses knew.
+        plan.guarded |= world.contains_resource::<commit::Before>();
         self.world.insert_resource(plan);
     }
 

@@ -10,8 +10,8 @@ use bevy_ecs::{
 };
 
 use crate::{
-    advance, commit,
-    commit::Before,
+    advance::{self, Proposal},
+    commit::{self, Before},
     step::{Step, StepSystems},
 };
 
@@ -25,10 +25,13 @@ pub fn step_schedule() -> Schedule {
     let [admit, advance, extend, audit, commit, account] = StepSystems::ORDER;
     schedule.configure_sets((admit, advance, extend, audit, commit, account).chain());
     let extended = resource_exists::<Before>;
+    // A proposal that broke off in the middle of a step is nothing to show: it is undone whatever extensions would say.
+    let whole = |proposal: Res<'_, Proposal>| proposal.burst.trouble.is_none();
+    schedule.configure_sets(extend.run_if(whole));
     schedule.add_systems((
         (advance::admit, commit::remember.run_if(extended)).chain().in_set(StepSystems::Admit),
-        (advance::advance, commit::show.run_if(extended)).chain().in_set(StepSystems::Advance),
-        (advance::admit.run_if(extended), commit::audit).chain().in_set(StepSystems::Audit),
+        (advance::advance, commit::show.run_if(extended).run_if(whole)).chain().in_set(StepSystems::Advance),
+        (advance::admit.run_if(extended).run_if(whole), commit::audit).chain().in_set(StepSystems::Audit),
         commit::commit.in_set(StepSystems::Commit),
         crate::metrics::account.in_set(StepSystems::Account),
     ));
@@ -37,6 +40,10 @@ pub fn step_schedule() -> Schedule {
 
 /// Adds systems of an extension. They run after every step, see the proposed state of all particles, and post what they do to
 /// the [`crate::ledger::Ledger`]; what they do not post is a breach, and the step is undone.
+///
+/// Undo puts the components of the engine back, and particles that were removed or added; what an extension keeps in components
+/// and resources of its own is the extension's to restore. A step taken backwards runs extensions too: whether they take back what
+/// they did is theirs as well.
 ///
 /// # Errors
 /// If two systems touch the same data and have no order: say `.before`, `.after` or `.chain()`.

@@ -16,6 +16,14 @@ pub const MOMENTUM_RANGE_BITS: u32 = 62;
 pub const MASS_RANGE_BITS: u32 = 52;
 /// The impulse of one pair in one kick stays below 2⁵¹ quanta: what the magic add of [`crate::math`] can carry.
 pub const IMPULSE_RANGE_BITS: u32 = 51;
+/// The impulse of one pair among so many sources stays below 2^(this) quanta: at most 2⁵¹, and so small that the sum over all
+/// sources stays within the range of momenta and cannot wrap unseen.
+#[must_use]
+pub fn impulse_range_bits(sources: usize) -> u32 {
+    let sources = usize::BITS - sources.max(1).next_power_of_two().leading_zeros() - 1;
+    IMPULSE_RANGE_BITS.min(MOMENTUM_RANGE_BITS.saturating_sub(sources))
+}
+
 /// The energy of the initial state is booked with about this many bits: the rounding of a pair's share to a quantum is then far
 /// below the precision of the share itself, and close pairs may hold a million times the initial energy (2⁹⁰ quanta).
 pub const ENERGY_BITS: u32 = 70;
@@ -32,14 +40,12 @@ impl Quantum {
         exp2(self.0)
     }
 
-    /// The smallest quantum of which `2^bits` reach at least `reach` (a positive, finite value in scenario units).
-    ///
-    /// # Panics
-    /// If `reach` is not positive and finite: callers check their input first.
+    /// The smallest quantum of which `2^bits` reach at least `reach`; `None` if that is no number whose quantum could be
+    /// squared and still be a normal float.
     #[must_use]
-    pub fn reaching(reach: f64, bits: u32) -> Self {
-        assert!(reach > 0.0 && reach.is_finite(), "no quantum reaches {reach}");
-        Self(ceil_log2(reach) - bits as i32)
+    pub fn reaching(reach: f64, bits: u32) -> Option<Self> {
+        let moderate = reach >= exp2(-400) && reach <= exp2(400);
+        moderate.then(|| Self(ceil_log2(reach) - bits as i32))
     }
 
     /// `value` in quanta, to nearest, ties to even; `None` if it is not a number or needs more than `bits` bits.
@@ -112,7 +118,7 @@ mod tests {
     #[test]
     fn a_quantum_reaches_what_was_asked_and_not_twice_as_far() {
         for reach in [1e-9, 0.3, 1.0, 50.0, 6.02e23] {
-            let quantum = Quantum::reaching(reach, POSITION_RANGE_BITS);
+            let quantum = Quantum::reaching(reach, POSITION_RANGE_BITS).expect("a moderate number");
             let far = quantum.size() * exp2(POSITION_RANGE_BITS as i32);
             assert!(far >= reach && far < 2.0 * reach, "{reach} {far}");
         }
@@ -125,5 +131,8 @@ mod tests {
         assert_eq!(quantum.count(-1.0, 52), Some(-(1 << 52)));
         assert_eq!(quantum.count(1.0 + f64::EPSILON, 52), None);
         assert_eq!(quantum.count(f64::NAN, 52), None);
+        for reach in [0.0, -1.0, 1e-200, 1e200, f64::INFINITY, f64::NAN] {
+            assert_eq!(Quantum::reaching(reach, 52), None, "{reach}");
+        }
     }
 }

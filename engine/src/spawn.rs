@@ -12,7 +12,7 @@ use crate::{
     node::State,
     particle::{Mass, Momentum, Names, Particle, ParticleId, Position, Radius},
     quanta::{
-        ENERGY_BITS, IMPULSE_RANGE_BITS, MASS_RANGE_BITS, MOMENTUM_RANGE_BITS, POSITION_RANGE_BITS, Quanta, Quantum,
+        ENERGY_BITS, MASS_RANGE_BITS, MOMENTUM_RANGE_BITS, POSITION_RANGE_BITS, Quanta, Quantum, impulse_range_bits,
     },
     scenario::{
         check::Fault,
@@ -34,14 +34,22 @@ const FAULTS_MAX: usize = 20;
 /// # Errors
 /// Every body that does not fit the quanta.
 pub fn state(scenario: &Scenario, bodies: &[generate::Particle]) -> Result<State, Vec<Fault>> {
-    let quanta = match scenario.quanta {
+    let chosen = match scenario.quanta {
         QuantaChoice::Auto { headroom } => choose(scenario, bodies, splitting(scenario), headroom),
-        QuantaChoice::Given { position, momentum, mass } => Quanta {
-            position: Quantum(position),
-            momentum: Quantum(momentum),
-            mass: Quantum(mass),
-            energy: energy_quantum(&Extent::of(scenario, bodies)),
-        },
+        QuantaChoice::Given { position, momentum, mass } => {
+            energy_quantum(&Extent::of(scenario, bodies)).map(|energy| Quanta {
+                position: Quantum(position),
+                momentum: Quantum(momentum),
+                mass: Quantum(mass),
+                energy,
+            })
+        }
+    };
+    let Some(quanta) = chosen else {
+        let message = "the numbers of this scenario are too large or too small for any quanta";
+        return Err(vec![
+            Fault::new("units", message).with_help("choose units in which masses, lengths and times are nearer to 1"),
+        ]);
     };
     let mut faults = Vec::new();
     let mut particles = Vec::with_capacity(bodies.len());
@@ -102,7 +110,7 @@ pub fn rules(scenario: &Scenario) -> Rules {
 /// Sizes of an initial state, in scenario units.
 #[derive(Clone, Copy, Debug)]
 struct Extent {
-    /// Largest coordinate.
+    /// Largest coordinate, or radius, or softening length.
     reach: f64,
     /// Largest inertial mass, and the sum of all.
     mass_max: f64,
@@ -119,7 +127,8 @@ impl Extent {
         let largest = |values: &mut dyn Iterator<Item = f64>| values.fold(0.0, f64::max);
         let coordinate = largest(&mut bodies.iter().flat_map(|b| b.position.map(f64::abs)));
         let speed = largest(&mut bodies.iter().map(|b| norm(b.velocity)));
-        let reach = positive_or(coordinate.max(speed * scenario.dt()).max(scenario.gravity.softening), 1.0);
+        let radius = largest(&mut bodies.iter().map(|b| b.radius));
+        let reach = positive_or(coordinate.max(radius).max(speed * scenario.dt()).max(scenario.gravity.softening), 1.0);
         let mass_max = positive_or(largest(&mut bodies.iter().map(|b| b.inertia)), 1.0);
         let mass_total = positive_or(bodies.iter().map(|b| b.inertia).sum(), 1.0);
         // Two bodies that fall towards each other share one momentum: that of their reduced mass.
@@ -145,21 +154,22 @@ fn positive_or(value: f64, otherwise: f64) -> f64 {
 
 /// The finest quanta with which the run has `headroom`: particles may get that many times farther out than they are at the
 /// start, and pairs that many times closer.
-fn choose(scenario: &Scenario, bodies: &[generate::Particle], splitting: &Splitting, headroom: f64) -> Quanta {
+fn choose(scenario: &Scenario, bodies: &[generate::Particle], splitting: &Splitting, headroom: f64) -> Option<Quanta> {
     let extent = Extent::of(scenario, bodies);
-    let position = Quantum::reaching(extent.reach * headroom, POSITION_RANGE_BITS);
-    let mass =
-        Quantum::reaching(extent.mass_max, MASS_RANGE_BITS).max(Quantum::reaching(extent.mass_total, TOTAL_MASS_BITS));
+    // Twice at the least: bodies start in the inner half of the range.
+    let position = Quantum::reaching(extent.reach * headroom.max(2.0), POSITION_RANGE_BITS)?;
+    let mass = Quantum::reaching(extent.mass_max, MASS_RANGE_BITS)?
+        .max(Quantum::reaching(extent.mass_total, TOTAL_MASS_BITS)?);
     // Half a range to spare: the guard of the kernels looks at an upper bound.
     let by_impulse = match largest_impulse(scenario, bodies, splitting, headroom) {
-        impulse if impulse > 0.0 => Quantum::reaching(impulse, IMPULSE_RANGE_BITS - 1),
+        impulse if impulse > 0.0 => Quantum::reaching(impulse, impulse_range_bits(bodies.len()) - 1)?,
         _ => Quantum(i32::MIN),
     };
-    let momentum = Quantum::reaching(extent.momentum * headroom, MOMENTUM_RANGE_BITS - 1).max(by_impulse);
-    Quanta { position, momentum, mass, energy: energy_quantum(&extent) }
+    let momentum = Quantum::reaching(extent.momentum * headroom, MOMENTUM_RANGE_BITS - 1)?.max(by_impulse);
+    Some(Quanta { position, momentum, mass, energy: energy_quantum(&extent)? })
 }
 
-fn energy_quantum(extent: &Extent) -> Quantum {
+fn energy_quantum(extent: &Extent) -> Option<Quantum> {
     Quantum::reaching(extent.energy, ENERGY_BITS)
 }
 
@@ -199,7 +209,12 @@ fn strongest_pair(bodies: &[generate::Particle]) -> f64 {
 struct Misfit {
     field: &'static str,
     message: String,
+    help: &'static str,
 }
+
+const LARGER_QUANTA: &str = "choose larger quanta, or `quanta: Auto(headroom: 32)`, which finds them";
+const LARGER_INERTIA: &str = "the heaviest body sets the quantum: leave the lightest out, or make it a test particle (mass: 0) with a larger `inertia`, on \
+     which its path does not depend";
 
 impl Misfit {
     fn at(self, index: usize, scenario: &Scenario) -> Fault {
@@ -207,8 +222,7 @@ impl Misfit {
             written if index < written => format!("bodies[{index}].{}", self.field),
             written => generator_of(index - written, scenario),
         };
-        let help = "choose larger quanta, or `quanta: Auto(headroom: 32)`, which finds them";
-        Fault::new(path, self.message).with_help(help)
+        Fault::new(path, self.message).with_help(self.help)
     }
 }
 
@@ -228,12 +242,13 @@ fn round(id: u64, body: &generate::Particle, quanta: &Quanta) -> Result<Particle
     let misfit = |field, what: &str, value: f64, quantum: Quantum, bits: u32| Misfit {
         field,
         message: format!("range too small for the quanta: {what} {value:e} is more than 2^{bits} quanta of {quantum}"),
+        help: LARGER_QUANTA,
     };
     let mass = quanta.mass.count(body.inertia, MASS_RANGE_BITS);
     let mass = mass.ok_or_else(|| misfit("mass", "mass", body.inertia, quanta.mass, MASS_RANGE_BITS))?;
     if mass == 0 {
         let message = format!("mass {:e} is less than half a quantum of {}", body.inertia, quanta.mass);
-        return Err(Misfit { field: "mass", message });
+        return Err(Misfit { field: "mass", message, help: LARGER_INERTIA });
     }
     // The momentum of the rounded mass: so the velocity is the one that was asked for.
     let rounded_mass = mass as f64 * quanta.mass.size();

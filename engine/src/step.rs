@@ -21,7 +21,7 @@ pub enum StepSystems {
     Audit,
     /// Makes the steps final, or undoes them.
     Commit,
-    /// Closes the account of the pass: clock, totals, time spent.
+    /// Closes the account of the pass.
     Account,
 }
 

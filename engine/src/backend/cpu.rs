@@ -17,7 +17,7 @@ use crate::{
     integrator::kernel::{self as motion, BLOCK_ROWS, Block, Booking, Stride, Totals},
     math::Exact,
     particle::{LANES, WorkingSet},
-    quanta::{Quanta, exp2},
+    quanta::{Quanta, exp2, impulse_range_bits},
 };
 
 /// Fewer rows than this are not worth waking another thread for.
@@ -44,6 +44,13 @@ pub struct Bookings {
 }
 
 impl Bookings {
+    /// Whether something left its range.
+    #[inline(always)]
+    #[must_use]
+    pub fn outside(&self) -> bool {
+        self.sources.outside | self.tests.outside != 0
+    }
+
     /// Both together.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
@@ -96,6 +103,10 @@ impl Cpu {
         for axis in impulse.iter_mut() {
             axis.clear();
             axis.resize(set.rows(), 0);
+        }
+        // No gravity: 0/0 would be no number where two particles meet.
+        if kick.factor == 0.0 {
+            return Ok(());
         }
         let tiles = Tiles::of(set);
         let sums = SharedSums::new(impulse, tiles.size);
@@ -376,7 +387,8 @@ impl Kernel for TileKernel<'_> {
     #[inline(always)]
     fn run<const L: usize, const ADDS: bool>(self) -> Self::Output {
         let Tile { rows, columns, mutual } = self.tile.clone();
-        let mode = Mode { mutual, guarded: self.guarded };
+        let range_bits = impulse_range_bits(self.set.sources);
+        let mode = Mode { mutual, guarded: self.guarded, range_bits };
         pairs::tile::<L, ADDS>(bodies(self.set), rows, columns, self.kick, mode, self.rows, self.columns)
     }
 }

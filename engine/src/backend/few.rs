@@ -122,7 +122,9 @@ impl Walk<'_> {
         }
         let few = &mut *self.0;
         few.impulse = [[0; FEW]; 3];
-        for first in (0..few.pairs.count).step_by(LANES) {
+        // No gravity: 0/0 would be no number where two particles meet.
+        let pairs = if kick.factor == 0.0 { 0 } else { few.pairs.count };
+        for first in (0..pairs).step_by(LANES) {
             let (impulses, outside) = eight_pairs::<L, ADDS>(few, first, kick);
             if outside != 0 {
                 return Err(few.find_overflow(first, &impulses));

@@ -72,7 +72,7 @@ fn describe(loaded: &load::Loaded, state: &State, cpu: &Cpu) -> String {
 fn estimate_seconds(state: &State, set: &WorkingSet, cpu: &Cpu, evaluations: u64) -> f64 {
     let sample = WorkingSet::of(&state.particles[..state.particles.len().min(SAMPLE)]);
     let mass_max = set.mass.iter().copied().fold(0.0, f64::max);
-    let plan = Plan::new(state.splitting, &state.law, &state.quanta, state.clock.dt, mass_max, true);
+    let plan = Plan::new(state.splitting, &state.law, &state.quanta, state.clock.dt, (mass_max, set.sources), true);
     let mut impulse = Default::default();
     let mut evaluate = || {
         let watch = Stopwatch::start();

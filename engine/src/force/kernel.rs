@@ -4,13 +4,16 @@
 //! become vector code when the [backend](crate::backend) compiles them for an instruction set; the bits do not depend on it.
 //!
 //! Each component of an impulse costs one fused multiply-add and two integer adds: the magic-shifted bits go straight into the
-//! sums, and `count · bits(MAGIC)` is taken off once per tile. Everything wraps, so an overflow of a *sum* conserves momentum
-//! too (and the range audit sees it); an overflow of one *impulse* is found by the guard.
+//! sums, and `count · bits(MAGIC)` is taken off once per tile. Everything wraps; an impulse so large that it, or the sum
+//! over all sources, might leave its range is found by the guard.
 
 use std::ops::Range;
 
 use super::{Kick, PairOverflow, contract};
-use crate::math::{Exact, MAGIC, MAGIC_BITS, f64_from_i64, out_of_magic};
+use crate::{
+    math::{Exact, MAGIC, MAGIC_BITS, f64_from_i64, out_of_magic},
+    quanta::exp2,
+};
 
 /// Positions and masses that a kernel reads: one slice per axis, whole lanes.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +52,8 @@ pub struct Mode {
     pub mutual: bool,
     /// Whether impulses may leave their range and must be watched: without softening they may.
     pub guarded: bool,
+    /// Impulses stay below 2^(this): see [`crate::quanta::impulse_range_bits`].
+    pub range_bits: u32,
 }
 
 /// The impulses of all pairs of `rows` × `columns`, two ranges of whole lanes, either the same or apart.
@@ -72,11 +77,9 @@ pub fn tile<const L: usize, const ADDS: bool>(
     // Rows that share one sweep over the columns: four rows of eight lanes just fit 32 registers, two of four lanes 16.
     let largest = if L == 8 { pass.run::<L, 4, ADDS>(mode) } else { pass.run::<L, 2, ADDS>(mode) };
     // The guard is an upper bound of |K|, rounded: near the edge the impulses themselves decide.
-    if largest >= LARGEST_SAFE { pass.find_overflow() } else { Ok(()) }
+    let safe = exp2(mode.range_bits as i32 - 1).to_bits() << 1;
+    if largest >= safe { pass.find_overflow(mode.range_bits) } else { Ok(()) }
 }
-
-/// Twice the bit pattern of 2⁵⁰ (see [`Pass::sweep`]).
-const LARGEST_SAFE: u64 = ((1_u64 << 50) as f64).to_bits() << 1;
 
 struct Pass<'a, 's> {
     bodies: Bodies<'a>,
@@ -245,7 +248,8 @@ impl Pass<'_, '_> {
 
     /// Goes through the tile again, pair by pair, to name the one that is out of range.
     #[cold]
-    fn find_overflow(&self) -> Result<(), PairOverflow> {
+    fn find_overflow(&self, range_bits: u32) -> Result<(), PairOverflow> {
+        let outside = |k: i64| out_of_magic(k) != 0 || k.unsigned_abs() >> range_bits != 0;
         for i in self.rows.clone() {
             for j in self.columns.clone() {
                 let masses = [self.bodies.mass[i], self.bodies.mass[j]];
@@ -253,7 +257,7 @@ impl Pass<'_, '_> {
                     continue;
                 }
                 let k = contract::impulse(self.bodies.separation(i, j), masses, self.kick);
-                if k.map(out_of_magic) != [0; 3] {
+                if k.into_iter().any(outside) {
                     return Err(PairOverflow { row: i, column: j });
                 }
             }
