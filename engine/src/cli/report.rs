@@ -124,7 +124,9 @@ impl RunResult {
 }
 
 impl Conserved {
-    fn of(run: &Run, counted: &Amounts) -> Self {
+    /// As things stand now, wherever the last recount of the run was.
+    fn of(run: &mut Run, counted: &Amounts) -> Self {
+        let recount = run.node.count_bounded();
         let (node, ledger) = (&run.node, run.node.ledger());
         let (opening, due, drifts) = (&ledger.opening, ledger.due(), node.drifts());
         let scalar = |start: i128, end: i128, due: i128| Exact {
@@ -148,14 +150,14 @@ impl Conserved {
             angular_momentum: Booked {
                 start: opening.angular_momentum.map(|l| l as f64 * angular),
                 end: counted.angular_momentum.map(|l| l as f64 * angular),
-                drift: drifts.angular_now * drifts.angular_scale() * angular,
+                drift: norm(recount.angular_rounding.map(|l| l as f64)) * angular,
                 max_relative_drift: drifts.angular_max,
                 booked: accounts(|held| held.angular_momentum.map(|l| l.to_string()).to_vec().into()),
             },
             energy: Booked {
                 start: drifts.energy_start() as f64 * energy,
-                end: drifts.energy_last() as f64 * energy,
-                drift: (drifts.energy_last() - drifts.energy_start()) as f64 * energy,
+                end: (recount.kinetic + recount.potential) as f64 * energy,
+                drift: (recount.energy() - drifts.energy_start()) as f64 * energy,
                 max_relative_drift: drifts.energy_max,
                 booked: accounts(|held| held.energy.to_string().into()),
             },
