@@ -67,11 +67,11 @@ pub struct Run {
     diagnostics: Schedule,
     checkpoints: Schedule,
     stopwatch: Stopwatch,
-    /// Wall time of the sessions before this one [s].
+    /// Wall time before the run was resumed [s].
     wall_before: f64,
-    /// Wall time spent in steps in this session [s].
+    /// Wall time spent in steps since the run was started or resumed [s].
     pub stepping_seconds: f64,
-    /// Steps taken in this session, either way.
+    /// Steps taken since the run was started or resumed, either way.
     pub steps_taken: u64,
     sprint: u64,
     /// Whether it was at its end already when it was resumed.
@@ -138,13 +138,13 @@ impl Run {
         self.scenario.steps()
     }
 
-    /// Wall time so far, sessions before this one included [s].
+    /// Wall time so far, before it was resumed included [s].
     #[must_use]
     pub fn wall_seconds(&self) -> f64 {
         self.wall_before + self.stopwatch.seconds()
     }
 
-    /// Steps per second of this session.
+    /// Steps per second since the run was started or resumed.
     #[must_use]
     pub fn steps_per_second(&self) -> f64 {
         if self.stepping_seconds > 0.0 { self.steps_taken as f64 / self.stepping_seconds } else { 0.0 }
@@ -284,7 +284,7 @@ impl Run {
         self.save()
     }
 
-    /// The line of the step at which the session begins, unless the session before wrote it. It may have stopped at a line that
+    /// The line of the step at which the run is started or resumed, unless it is there already. It may have stopped at a line that
     /// the disk would not take.
     fn log_where_it_stands(&mut self) -> Result<(), FolderError> {
         let step = self.node.clock().step;
@@ -366,7 +366,7 @@ struct Line {
     angular_momentum: [f64; 3],
     /// Relative.
     angular_momentum_drift: f64,
-    /// Wall time per step since the start of the session [s].
+    /// Wall time per step since the run was started or resumed [s].
     step_seconds: f64,
     breaches: usize,
 }
