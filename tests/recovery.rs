@@ -177,7 +177,7 @@ fn a_killed_run_goes_on_to_the_bits_it_would_have_had() {
     equals_the_whole(&resumed);
     logged_the_whole(&place);
     let manifest: Value = serde_json::from_slice(&fs::read(place.at("o/manifest.json")).unwrap()).unwrap();
-    assert_eq!(manifest["sessions"].as_array().unwrap().len(), 2);
+    assert_eq!(manifest["starts"].as_array().unwrap().len(), 2);
     assert_eq!(manifest["exit_reason"], "completed");
 }
 

@@ -278,7 +278,7 @@ pub(super) struct Manifest {
     host: String,
     command: Vec<String>,
     /// One entry for each time that the run was started or resumed.
-    sessions: Vec<serde_json::Value>,
+    starts: Vec<serde_json::Value>,
     scenario: String,
     scenario_blake3: String,
     contract: &'static str,
@@ -299,8 +299,8 @@ impl Manifest {
         let command: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
         let now = jiff::Timestamp::now().to_string();
         let before = run.folder.as_ref().and_then(RunFolder::read_manifest).unwrap_or_default();
-        let mut sessions = before["sessions"].as_array().cloned().unwrap_or_default();
-        sessions.push(serde_json::json!({ "started": now, "from_step": run.node.clock().step, "command": command }));
+        let mut starts = before["starts"].as_array().cloned().unwrap_or_default();
+        starts.push(serde_json::json!({ "started": now, "from_step": run.node.clock().step, "command": command }));
         Self {
             schema: 1,
             program: "emmy",
@@ -314,7 +314,7 @@ impl Manifest {
             host: std::fs::read_to_string("/etc/hostname")
                 .map_or_else(|_| "unknown".into(), |name| name.trim().to_owned()),
             command,
-            sessions,
+            starts,
             scenario: run.scenario.name.clone(),
             scenario_blake3: blake3::hash(run.scenario.to_ron().as_bytes()).to_string(),
             contract: "native64",

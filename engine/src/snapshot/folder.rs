@@ -140,7 +140,7 @@ impl RunFolder {
         Ok(path)
     }
 
-    /// The manifest of the sessions before this one, if it can be read.
+    /// The manifest that is there already, if it can be read.
     #[must_use]
     pub fn read_manifest(&self) -> Option<serde_json::Value> {
         serde_json::from_slice(&fs::read(self.path.join("manifest.json")).ok()?).ok()
