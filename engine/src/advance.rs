@@ -237,8 +237,7 @@ pub fn walk<M: Mover>(mover: &mut M, plan: &Plan, due: &Amounts, steps: u64) -> 
             burst.book.take(&bookings);
             // At once: at the end of the step the particle may be back inside, and another one would get the blame.
             if bookings.outside() {
-                burst.trouble = Some(Trouble::Range);
-                return burst;
+                return out_of_range(burst);
             }
         }
         if let Err(pair) = mover.evaluate(plan.kicks[last], plan.angular) {
@@ -247,17 +246,23 @@ pub fn walk<M: Mover>(mover: &mut M, plan: &Plan, due: &Amounts, steps: u64) -> 
         }
         let (bookings, totals) = mover.kick_and_count(plan.angular);
         burst.book.take(&bookings);
-        burst.trouble = if bookings.outside() {
-            Some(Trouble::Range)
-        } else {
-            recount(&totals, due, &burst.book, plan.angular).err()
-        };
-        if burst.trouble.is_some() {
+        if bookings.outside() {
+            return out_of_range(burst);
+        }
+        if let Err(trouble) = recount(&totals, due, &burst.book, plan.angular) {
+            burst.trouble = Some(trouble);
             return burst;
         }
         burst.good += 1;
     }
     burst
+}
+
+/// Kept out of the walk, which is hot.
+#[cold]
+#[inline(never)]
+fn out_of_range(burst: Burst) -> Burst {
+    Burst { trouble: Some(Trouble::Range), ..burst }
 }
 
 /// Compares the totals after a step with what the ledger and the bookings of the burst say. Count and mass cannot change here:
