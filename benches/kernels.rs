@@ -8,6 +8,7 @@ use std::{hint::black_box, time::Duration};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use emmy::{
     backend::{cpu::Cpu, isa::Isa},
+    contract::Contract,
     force::Kick,
     integrator::kernel::Stride,
     particle::{Mass, Momentum, Particle, ParticleId, Position, Radius, WorkingSet},
@@ -53,12 +54,15 @@ fn force(c: &mut Criterion) {
         group.throughput(Throughput::Elements(set.pairs()));
         let wide =
             Isa::available().iter().copied().filter(|isa| !["scalar", "sse2"].contains(&isa.to_string().as_str()));
-        let alone = wide.map(|isa| (isa, 1));
-        for (isa, threads) in alone.chain([(Isa::widest(), 2)]) {
+        let runs: Vec<(Isa, usize)> = wide.map(|isa| (isa, 1)).chain([(Isa::widest(), 2)]).collect();
+        for (contract, &(isa, threads)) in Contract::ALL.into_iter().flat_map(|c| runs.iter().map(move |run| (c, run)))
+        {
             let cpu = Cpu::new(isa, threads).expect("threads start");
             let mut impulse = Default::default();
-            let name = BenchmarkId::new(isa.to_string(), format!("{threads} threads"));
-            group.bench_function(name, |b| b.iter(|| cpu.impulses(&set, kick(n), false, black_box(&mut impulse))));
+            let name = BenchmarkId::new(format!("{contract} {isa}"), format!("{threads} threads"));
+            group.bench_function(name, |b| {
+                b.iter(|| cpu.impulses(&set, contract, kick(n), false, black_box(&mut impulse)))
+            });
             println!("    impulses {:016x}", hash(&impulse));
         }
     }
@@ -70,16 +74,19 @@ fn motion(c: &mut Criterion) {
     let impulse: [Vec<i64>; 3] = std::array::from_fn(|_| vec![1; set.rows()]);
     let mut group = c.benchmark_group("motion/1000000");
     group.throughput(Throughput::Elements(N as u64));
-    for (threads, angular) in [(1, false), (1, true), (2, false), (2, true)] {
+    let native = Contract::Native64;
+    let portable = Contract::Portable64;
+    let runs = [(native, 1, false), (native, 1, true), (native, 2, false), (native, 2, true), (portable, 1, true)];
+    for (contract, threads, angular) in runs {
         let cpu = Cpu::new(Isa::widest(), threads).expect("threads start");
         let booked = if angular { "angular momentum booked" } else { "momentum only" };
-        let name = BenchmarkId::new("kick, drift and audit", format!("{threads} threads, {booked}"));
+        let name = BenchmarkId::new("kick, drift and audit", format!("{contract}, {threads} threads, {booked}"));
         let mut stride = Stride(1e-3);
         group.bench_function(name, |b| {
             b.iter(|| {
                 // To and fro, so that positions stay in range however often this runs.
                 stride.0 = -stride.0;
-                black_box(cpu.kick_and_drift(&mut set, &impulse, stride, angular));
+                black_box(cpu.kick_and_drift(&mut set, &impulse, contract, stride, angular));
                 black_box(cpu.count(&set, angular))
             });
         });

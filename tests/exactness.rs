@@ -12,7 +12,8 @@ use emmy::{
         few::{Few, Walk},
         isa::{Isa, Kernel},
     },
-    force::{Kick, PairOverflow, contract},
+    contract::Contract,
+    force::{Kick, PairOverflow, native64, portable64, separation},
     integrator::{
         self,
         kernel::{self as motion, Block, Stride, Totals},
@@ -150,13 +151,20 @@ fn fnv(impulse: &[Vec<i64>; 3], n: usize) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325, |h, byte| (h ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
+/// The contracts on f64, whose definitions are functions of one pair.
+const ON_F64: [Contract; 2] = [Contract::Native64, Contract::Portable64];
+
 /// Impulses by the definition: every ordered pair by itself, no symmetry used.
-fn by_definition(set: &WorkingSet, kick: Kick) -> [Vec<i64>; 3] {
+fn by_definition(set: &WorkingSet, contract: Contract, kick: Kick) -> [Vec<i64>; 3] {
+    let impulse_of_pair = match contract {
+        Contract::Native64 => native64::impulse,
+        _ => portable64::impulse,
+    };
     let mut impulse: [Vec<i64>; 3] = std::array::from_fn(|_| vec![0; set.rows()]);
     for i in set.real_rows() {
         for j in (0..set.sources).filter(|&j| j != i) {
-            let d = contract::separation(set.position_at(i), set.position_at(j));
-            let k = contract::impulse(d, [set.mass[i], set.mass[j]], kick);
+            let d = separation(set.position_at(i), set.position_at(j));
+            let k = impulse_of_pair(d, [set.mass[i], set.mass[j]], kick);
             for axis in 0..3 {
                 impulse[axis][i] = impulse[axis][i].wrapping_add(k[axis]);
             }
@@ -165,17 +173,22 @@ fn by_definition(set: &WorkingSet, kick: Kick) -> [Vec<i64>; 3] {
     impulse
 }
 
-fn impulses(cpu: &Cpu, set: &WorkingSet, kick: Kick, guarded: bool) -> [Vec<i64>; 3] {
+fn impulses(cpu: &Cpu, set: &WorkingSet, contract: Contract, kick: Kick, guarded: bool) -> [Vec<i64>; 3] {
     let mut impulse = Default::default();
-    cpu.impulses(set, kick, guarded, &mut impulse).expect("impulses are in range");
+    cpu.impulses(set, contract, kick, guarded, &mut impulse).expect("impulses are in range");
     impulse
 }
 
 #[test]
 fn impulses_have_the_published_hashes() {
-    for (n, published) in [(8192, 0xf761_0f9d_856c_8cd1), (16384, 0xb3e5_5314_da03_5f63_u64)] {
+    let published = [
+        (8192, Contract::Native64, 0xf761_0f9d_856c_8cd1_u64),
+        (16384, Contract::Native64, 0xb3e5_5314_da03_5f63),
+        (8192, Contract::Portable64, 0x61a8_1bd3_563f_290e),
+    ];
+    for (n, contract, published) in published {
         let (set, kick) = cube(n);
-        let impulse = impulses(&cpu(Isa::widest(), 2), &set, kick, false);
+        let impulse = impulses(&cpu(Isa::widest(), 2), &set, contract, kick, false);
         assert_eq!(fnv(&impulse, n), published, "{n} bodies: {:016x}", fnv(&impulse, n));
     }
 }
@@ -183,24 +196,25 @@ fn impulses_have_the_published_hashes() {
 #[test]
 fn among_many_sources_a_pair_may_not_be_so_strong_that_the_sum_of_all_could_wrap() {
     // The closest pair of the published cube is below 2^51, but not below 2^62 / 16384.
-    let (set, kick) = cube(16_384);
+    let ((set, kick), native) = (cube(16_384), Contract::Native64);
     for &isa in Isa::available().iter().rev().take(2) {
-        assert!(cpu(isa, 2).impulses(&set, kick, true, &mut Default::default()).is_err(), "{isa}");
+        assert!(cpu(isa, 2).impulses(&set, native, kick, true, &mut Default::default()).is_err(), "{isa}");
         let weaker = Kick { factor: kick.factor / 64.0, ..kick };
-        assert_eq!(impulses(&cpu(isa, 2), &set, weaker, true), impulses(&cpu(isa, 2), &set, weaker, false), "{isa}");
+        let found = |guarded| impulses(&cpu(isa, 2), &set, native, weaker, guarded);
+        assert_eq!(found(true), found(false), "{isa}");
     }
 }
 
 #[test]
 fn every_instruction_set_and_number_of_threads_gives_the_impulses_of_the_definition() {
     let scenes = [cube(256), cube(1000), crowd(300, 0), crowd(250, 77), crowd(5, 1000), crowd(1000, 3)];
-    for (set, kick) in &scenes {
-        let expected = by_definition(set, *kick);
+    for ((set, kick), contract) in scenes.iter().flat_map(|scene| ON_F64.map(|contract| (scene, contract))) {
+        let expected = by_definition(set, contract, *kick);
         for &isa in Isa::available() {
             for threads in [1, 2, 3, 7] {
                 for guarded in [false, true] {
-                    let found = impulses(&cpu(isa, threads), set, *kick, guarded);
-                    let scene = (set.sources, set.tests, isa, threads, guarded);
+                    let found = impulses(&cpu(isa, threads), set, contract, *kick, guarded);
+                    let scene = (set.sources, set.tests, contract, isa, threads, guarded);
                     assert!(found == expected, "{scene:?}");
                 }
             }
@@ -214,13 +228,16 @@ fn every_size_of_a_set_gives_the_impulses_of_the_definition() {
     for sources in 0..=40 {
         for tests in [0, 1, 5, 8, 13] {
             let (set, unsoftened) = crowd(sources, tests);
-            for softening2 in [0.0, exp2(90)] {
+            for (softening2, contract) in
+                [0.0, exp2(90)].into_iter().flat_map(|e2| ON_F64.map(|contract| (e2, contract)))
+            {
                 let kick = Kick { softening2, ..unsoftened };
-                let expected = by_definition(&set, kick);
+                let expected = by_definition(&set, contract, kick);
                 for cpu in &cpus {
                     for guarded in [softening2 == 0.0, true] {
-                        let found = impulses(cpu, &set, kick, guarded);
-                        assert_eq!(found, expected, "{sources} + {tests}, {}, {softening2:e}, {guarded}", cpu.isa());
+                        let found = impulses(cpu, &set, contract, kick, guarded);
+                        let scene = (sources, tests, contract, cpu.isa(), softening2, guarded);
+                        assert!(found == expected, "{scene:?}");
                     }
                 }
             }
@@ -250,14 +267,14 @@ fn an_impulse_is_the_exact_product_rounded_once() {
     let mut random = Xorshift(17);
     for k in 0..300_000 {
         let d: [i64; 3] = std::array::from_fn(|_| random.integer(20 + k % 42));
-        let d = contract::separation([0; 3], d);
+        let d = separation([0; 3], d);
         let masses = [random.unit() * exp2(52), 1.0 + random.unit() * exp2(k as i32 % 52)];
         let r2 = d[0].mul_add(d[0], d[1].mul_add(d[1], d[2] * d[2]));
         // Impulses of every size up to 2⁵⁰, by way of the factor.
         let factor = random.unit() * exp2(k as i32 % 51) * r2 / (masses[0] * masses[1]);
         let f = ((masses[0] * masses[1]) * factor) / (r2 * r2.sqrt());
 
-        let found = contract::impulse(d, masses, Kick { factor, softening2: 0.0 });
+        let found = native64::impulse(d, masses, Kick { factor, softening2: 0.0 });
 
         assert_eq!(found, d.map(|d| nearest_product(f, d)), "{d:?} {f:e}");
     }
@@ -268,8 +285,8 @@ fn half_quanta_go_to_the_even_neighbour_and_action_stays_minus_reaction() {
     // d = (2, 0, 0): f·d = m·M·w / 4, every other multiple of which is a tie or a whole number.
     for product in 0..4000_i64 {
         let kick = Kick { factor: 1.0, softening2: 0.0 };
-        let there = contract::impulse([2.0, 0.0, 0.0], [product as f64, 1.0], kick);
-        let back = contract::impulse([-2.0, 0.0, 0.0], [1.0, product as f64], kick);
+        let there = native64::impulse([2.0, 0.0, 0.0], [product as f64, 1.0], kick);
+        let back = native64::impulse([-2.0, 0.0, 0.0], [1.0, product as f64], kick);
 
         let even = (product / 4) + i64::from(product % 4 == 3 || (product % 4 == 2 && product / 4 % 2 == 1));
         assert_eq!((there, back), ([even, 0, 0], [-even, 0, 0]), "{product}/4");
@@ -282,7 +299,7 @@ fn pairs_of_cube(count: usize, mut each: impl FnMut([f64; 3], [f64; 3], [f64; 2]
     let pairs = (0..8192).flat_map(|i| (i + 1..8192).map(move |j| (i, j))).take(count);
     for (i, j) in pairs {
         let (a, b) = (set.position_at(i), set.position_at(j));
-        let (there, back) = (contract::separation(a, b), contract::separation(b, a));
+        let (there, back) = (separation(a, b), separation(b, a));
         each(there, back, [set.mass[i], set.mass[j]], kick);
     }
 }
@@ -292,12 +309,12 @@ fn action_is_minus_reaction_for_five_million_pairs_and_not_if_the_factor_is_fold
     let (mut broken, mut broken_if_folded) = (0_u32, 0_u32);
 
     pairs_of_cube(5_000_000, |there, back, [mi, mj], kick| {
-        let forth = contract::impulse(there, [mi, mj], kick);
-        broken += u32::from(forth != contract::impulse(back, [mj, mi], kick).map(|k| -k));
+        let forth = native64::impulse(there, [mi, mj], kick);
+        broken += u32::from(forth != native64::impulse(back, [mj, mi], kick).map(|k| -k));
         // The red control: (m_i·w)·m_j is not (m_j·w)·m_i.
         let unit = Kick { factor: 1.0, ..kick };
-        let forth = contract::impulse(there, [mi * kick.factor, mj], unit);
-        broken_if_folded += u32::from(forth != contract::impulse(back, [mj * kick.factor, mi], unit).map(|k| -k));
+        let forth = native64::impulse(there, [mi * kick.factor, mj], unit);
+        broken_if_folded += u32::from(forth != native64::impulse(back, [mj * kick.factor, mi], unit).map(|k| -k));
     });
 
     assert_eq!(broken, 0);
@@ -316,15 +333,15 @@ fn action_is_minus_reaction_at_the_edges_of_every_range() {
         for b in &points {
             for (k, &mi) in masses.iter().enumerate() {
                 let mj = masses[(k * 2 + 1) % masses.len()];
-                let d = contract::separation(*a, *b);
+                let d = separation(*a, *b);
                 let r = (d[0] * d[0] + d[1] * d[1] + d[2] * d[2]).sqrt().max(1.0);
                 // Impulses of 2⁵⁰, of half a quantum, of nothing at all; the last factor is subnormal.
                 for size in [0.9 * exp2(50), 0.5, 1e-9, 1e-290] {
                     let factor = size * r * r / (mi * mj);
                     for softening2 in [0.25, 1e30] {
                         let kick = Kick { factor, softening2 };
-                        let there = contract::impulse(contract::separation(*a, *b), [mi, mj], kick);
-                        let back = contract::impulse(contract::separation(*b, *a), [mj, mi], kick);
+                        let there = native64::impulse(separation(*a, *b), [mi, mj], kick);
+                        let back = native64::impulse(separation(*b, *a), [mj, mi], kick);
                         assert_eq!(there, back.map(|k| -k), "{a:?} {b:?} {mi} {mj} {kick:?}");
                         if a == b {
                             assert_eq!(there, [0; 3], "bodies at one place, softened, do not pull");
@@ -377,10 +394,18 @@ fn an_impulse_is_refused_from_two_to_the_51_on_and_the_pair_is_named_whichever_c
                     let cpu = cpu(isa, 1 + others / 300);
                     let scene = format!("{size} {distance} {others} {isa}");
                     let mut impulse = Default::default();
-                    let many = cpu.impulses(&set, kick, true, &mut impulse).map_err(|pair| ids(&set, pair));
+                    let many = cpu
+                        .impulses(&set, Contract::Native64, kick, true, &mut impulse)
+                        .map_err(|pair| ids(&set, pair));
                     assert_eq!(many, if fits { Ok(()) } else { Err([0, 1]) }, "{scene}");
                     // The same through a whole step, which takes another way for a few bodies.
-                    let plan = Plan { kicks: vec![kick; 2], strides: vec![Stride(0.0)], guarded: true, angular: false };
+                    let plan = Plan {
+                        contract: Contract::Native64,
+                        kicks: vec![kick; 2],
+                        strides: vec![Stride(0.0)],
+                        guarded: true,
+                        angular: false,
+                    };
                     let due = Amounts::default();
                     let burst = propose(&cpu, &mut set.clone(), &mut Impulse::default(), &plan, &due, 1);
                     match burst.trouble {
@@ -403,10 +428,16 @@ fn two_bodies_at_one_place_are_refused_without_softening_and_do_not_pull_with_it
         (0..3).for_each(|axis| set.position[axis][b] = set.position[axis][a]);
         for &isa in Isa::available() {
             let cpu = cpu(isa, 1);
-            let refused = cpu.impulses(&set, kick, true, &mut Default::default()).map_err(|pair| ids(&set, pair));
+            let refused = cpu
+                .impulses(&set, Contract::Native64, kick, true, &mut Default::default())
+                .map_err(|pair| ids(&set, pair));
             assert_eq!(refused, Err([0, 1]), "{others} {isa}");
             let softened = Kick { softening2: 1.0, ..kick };
-            assert_eq!(impulses(&cpu, &set, softened, true), by_definition(&set, softened), "{others} {isa}");
+            assert_eq!(
+                impulses(&cpu, &set, Contract::Native64, softened, true),
+                by_definition(&set, Contract::Native64, softened),
+                "{others} {isa}"
+            );
         }
     }
 }
@@ -422,7 +453,11 @@ fn no_particle_can_stand_where_padding_stands_and_the_last_corner_of_the_range_i
         }
         (0..3).for_each(|axis| set.position[axis][1] = corner);
         for &isa in Isa::available() {
-            assert_eq!(impulses(&cpu(isa, 1), &set, kick, true), by_definition(&set, kick), "{sources} sources, {isa}");
+            assert_eq!(
+                impulses(&cpu(isa, 1), &set, Contract::Native64, kick, true),
+                by_definition(&set, Contract::Native64, kick),
+                "{sources} sources, {isa}"
+            );
         }
     }
 }
@@ -449,7 +484,7 @@ fn every_instruction_set_drifts_alike_and_to_the_nearest_quantum_however_large_t
             .iter()
             .map(|&isa| {
                 let mut set = start.clone();
-                let bookings = cpu(isa, 2).kick_and_drift(&mut set, &impulse, Stride(stride), true);
+                let bookings = cpu(isa, 2).kick_and_drift(&mut set, &impulse, Contract::Native64, Stride(stride), true);
                 (set.position, set.momentum, bookings)
             })
             .collect();
@@ -511,7 +546,7 @@ fn what_is_booked_and_counted_is_the_sum_one_by_one_at_the_edges_of_every_range(
             let scene = format!("{sources} + {tests} particles, {isa}");
 
             let mut moved = start.clone();
-            let drifted = cpu.kick_and_drift(&mut moved, &impulse, Stride(0.3), true);
+            let drifted = cpu.kick_and_drift(&mut moved, &impulse, Contract::Native64, Stride(0.3), true);
             let mut kicked = start.clone();
             let (counted, totals) = cpu.kick_and_count(&mut kicked, &impulse, true);
 
@@ -562,7 +597,7 @@ fn a_few_bodies_are_booked_and_counted_like_many_at_the_edges_of_every_range() {
         for &isa in Isa::available() {
             let scene = format!("{sources} + {tests} particles, {isa}");
             let mut many = start.clone();
-            let booked = cpu(isa, 1).kick_and_drift(&mut many, &none, Stride(0.2), true);
+            let booked = cpu(isa, 1).kick_and_drift(&mut many, &none, Contract::Native64, Stride(0.2), true);
             let mut few = Few::of(&start).expect("they are few");
 
             let (few_booked, few_totals) = isa.run(FewDrift(&mut few));
@@ -587,7 +622,7 @@ fn what_leaves_its_range_is_reported_and_is_no_panic() {
             let scene = format!("{sources} + {tests} particles, {isa}");
             let cpu = cpu(isa, 1);
             let mut set = start.clone();
-            let booked = cpu.kick_and_drift(&mut set, &impulse, Stride(3.0), true);
+            let booked = cpu.kick_and_drift(&mut set, &impulse, Contract::Native64, Stride(3.0), true);
             assert_ne!(booked.sources.outside, 0, "{scene}");
             let (booked, _) = cpu.kick_and_count(&mut set, &impulse, true);
             assert_ne!(booked.sources.outside, 0, "{scene}");
@@ -791,7 +826,7 @@ fn angular_momentum_is_what_it_was_plus_what_was_booked() {
 fn lines_of_one_step(cpu: &Cpu, set: &mut WorkingSet, plan: &Plan) -> Vec<[i128; 3]> {
     let mut lines = Vec::new();
     for (stage, kick) in plan.kicks.iter().enumerate() {
-        let impulse = impulses(cpu, set, *kick, true);
+        let impulse = impulses(cpu, set, plan.contract, *kick, true);
         let mut block = Block {
             position: set.position.each_mut().map(|axis| &mut axis[..]),
             momentum: set.momentum.each_mut().map(|axis| &mut axis[..]),
@@ -800,7 +835,7 @@ fn lines_of_one_step(cpu: &Cpu, set: &mut WorkingSet, plan: &Plan) -> Vec<[i128;
         };
         lines.push(motion::kick(&mut block, true).torque);
         if let Some(&stride) = plan.strides.get(stage) {
-            lines.push(motion::drift::<false>(&mut block, stride, true).sway);
+            lines.push(motion::drift::<false>(&mut block, plan.contract, stride, true).sway);
         }
     }
     lines
@@ -878,7 +913,7 @@ impl Swarm {
 
     /// f·d of a pair, as a float.
     fn pull(&self, i: usize, j: usize, kick: Kick) -> [f64; 3] {
-        let d = contract::separation(self.x[i], self.x[j]);
+        let d = separation(self.x[i], self.x[j]);
         let r2 = d[0] * d[0] + d[1] * d[1] + d[2] * d[2] + kick.softening2;
         d.map(|d| (self.m[i] * self.m[j]) * kick.factor / (r2 * r2.sqrt()) * d)
     }
@@ -888,8 +923,8 @@ impl Swarm {
         let sum = |sum: [i64; 3], k: [i64; 3]| std::array::from_fn(|axis| sum[axis] + k[axis]);
         match rounding {
             Rounding::PairToNearest => others.fold([0; 3], |total, j| {
-                let d = contract::separation(self.x[i], self.x[j]);
-                sum(total, contract::impulse(d, [self.m[i], self.m[j]], kick))
+                let d = separation(self.x[i], self.x[j]);
+                sum(total, native64::impulse(d, [self.m[i], self.m[j]], kick))
             }),
             Rounding::PairDown => {
                 others.fold([0; 3], |total, j| sum(total, self.pull(i, j, kick).map(|k| k.floor() as i64)))

@@ -14,6 +14,7 @@ use emmy::{
         cpu::{Bookings, Cpu},
         isa::Isa,
     },
+    contract::Contract,
     force::{Kick, PairOverflow},
     integrator::{
         LEAPFROG,
@@ -263,6 +264,7 @@ impl Mover for Spring {
 fn a_harmonic_oscillator_keeps_its_discrete_invariant() {
     let h = 0.1;
     let plan = Plan {
+        contract: Contract::Native64,
         kicks: LEAPFROG.kick.iter().map(|share| Kick { factor: share * h, softening2: 0.0 }).collect(),
         strides: LEAPFROG.drift.iter().map(|share| Stride(share * h)).collect(),
         guarded: false,

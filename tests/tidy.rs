@@ -15,6 +15,7 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const LAYERS: &[(&str, &[&str])] = &[
     // What things are.
     ("quanta", &[]),
+    ("contract", &["quanta"]), // names and ranges
     ("math", &[]),
     ("units", &[]),
     ("particle", &["quanta"]),
@@ -22,18 +23,30 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ledger", &["math"]),
     ("metrics", &[]),
     // What a run means.
-    ("scenario", &["math", "units"]), // text to checked values to bodies: knows no quanta
+    ("scenario", &["contract", "math", "units"]), // text to checked values to bodies: knows no quanta
     // How they move.
-    ("force", &["math", "quanta"]),
-    ("integrator", &["math", "particle"]),
-    ("backend", &["force", "integrator", "math", "particle", "quanta"]),
+    ("force", &["contract", "math", "quanta"]),
+    ("integrator", &["contract", "math", "particle", "quanta"]),
+    ("backend", &["contract", "force", "integrator", "math", "particle", "quanta"]),
     // Whether it counts.
     ("audit", &["ledger", "math", "particle", "quanta", "scenario"]),
-    ("advance", &["audit", "backend", "force", "integrator", "ledger", "math", "particle", "quanta"]),
+    ("advance", &["audit", "backend", "contract", "force", "integrator", "ledger", "math", "particle", "quanta"]),
     ("commit", &["advance", "audit", "backend", "force", "ledger", "math", "particle", "quanta", "scenario", "step"]),
     (
         "snapshot",
-        &["audit", "force", "integrator", "ledger", "math", "particle", "quanta", "scenario", "step", "units"],
+        &[
+            "audit",
+            "contract",
+            "force",
+            "integrator",
+            "ledger",
+            "math",
+            "particle",
+            "quanta",
+            "scenario",
+            "step",
+            "units",
+        ],
     ),
     // When, and who decides.
     ("plugins", &["advance", "commit", "metrics", "step"]), // says who runs in which phase, and does nothing else
@@ -56,7 +69,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "step",
         ],
     ),
-    ("spawn", &["audit", "force", "integrator", "math", "node", "particle", "quanta", "scenario", "step"]),
+    ("spawn", &["audit", "contract", "force", "integrator", "math", "node", "particle", "quanta", "scenario", "step"]),
     (
         "run",
         &[

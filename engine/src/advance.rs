@@ -15,6 +15,7 @@ use crate::{
         few::{Few, Walk},
         isa::Kernel,
     },
+    contract::Contract,
     force::{Kick, Law, PairOverflow},
     integrator::{
         Splitting,
@@ -23,12 +24,14 @@ use crate::{
     ledger::{Amounts, DRIFT_ROUNDING, KICK_ROUNDING, Ledger, REACTION},
     math::add3,
     particle::{self, Names, ParticleRef, WorkingSet},
-    quanta::{Quanta, exp2, impulse_range_bits},
+    quanta::{Quanta, exp2},
 };
 
 /// How particles move in one direction of time: a splitting, with its shares turned into factors of the kernels.
 #[derive(Resource, Clone, Debug, PartialEq)]
 pub struct Plan {
+    /// How pairs are evaluated.
+    pub contract: Contract,
     /// Kicks of one step, one more than drifts.
     pub kicks: Vec<Kick>,
     /// Drifts of one step.
@@ -54,8 +57,9 @@ impl Plan {
         let per_momentum = exp2(quanta.momentum.0 - quanta.mass.0 - quanta.position.0);
         let longest = splitting.kick.iter().fold(0.0_f64, |longest, share| longest.max((share * dt).abs()));
         // False for NaN, which is what no gravity without softening gives.
-        let bounded = law.impulse_bound(mass_max, longest) < exp2(impulse_range_bits(sources) as i32 - 1);
+        let bounded = law.impulse_bound(mass_max, longest) < exp2(law.contract.impulse_bits(sources) as i32 - 1);
         Self {
+            contract: law.contract,
             kicks: splitting.kick.iter().map(|share| law.kick(share * dt)).collect(),
             strides: splitting.drift.iter().map(|share| Stride((share * dt) * per_momentum)).collect(),
             guarded: !bounded,
@@ -197,12 +201,12 @@ pub enum Trouble {
 impl Trouble {
     /// The breach, with names. The set is the one that the burst left behind.
     #[must_use]
-    pub fn breach(self, set: &WorkingSet, names: &Names) -> Breach {
+    pub fn breach(self, set: &WorkingSet, contract: Contract, names: &Names) -> Breach {
         match self {
             Self::Impulse(pair) => Breach::impulse([set.id[pair.row], set.id[pair.column]], names),
             Self::Range => {
                 // A drift too long to be held wraps its position, which then may lie anywhere: the fastest particle made it.
-                let (row, what) = find_outside(set).unwrap_or((fastest(set), OutOfRange::Position));
+                let (row, what) = find_outside(set, contract).unwrap_or((fastest(set), OutOfRange::Position));
                 let what = match what {
                     OutOfRange::Position => "position",
                     OutOfRange::Momentum => "momentum",
@@ -289,13 +293,15 @@ pub fn propose(
     due: &Amounts,
     steps: u64,
 ) -> Burst {
-    match Few::of(set) {
+    // A handful of bodies has a walk of its own, under the contract that planets are computed with.
+    let few = if plan.contract == Contract::Native64 { Few::of(set) } else { None };
+    match few {
         Some(mut few) => {
             let burst = cpu.isa().run(FewWalk { few: &mut few, plan, due, steps });
             few.put_back(set);
             burst
         }
-        None => walk(&mut Many { cpu, set, impulse, guarded: plan.guarded }, plan, due, steps),
+        None => walk(&mut Many { cpu, set, impulse, contract: plan.contract, guarded: plan.guarded }, plan, due, steps),
     }
 }
 
@@ -319,6 +325,7 @@ struct Many<'a> {
     cpu: &'a Cpu,
     set: &'a mut WorkingSet,
     impulse: &'a mut Impulse,
+    contract: Contract,
     guarded: bool,
 }
 
@@ -328,14 +335,14 @@ impl Mover for Many<'_> {
             return Ok(());
         }
         self.impulse.fresh = None;
-        self.cpu.impulses(self.set, kick, self.guarded, &mut self.impulse.sums)?;
+        self.cpu.impulses(self.set, self.contract, kick, self.guarded, &mut self.impulse.sums)?;
         self.impulse.fresh = Some(kick);
         Ok(())
     }
 
     fn kick_and_drift(&mut self, stride: Stride, angular: bool) -> Bookings {
         self.impulse.fresh = None;
-        self.cpu.kick_and_drift(self.set, &self.impulse.sums, stride, angular)
+        self.cpu.kick_and_drift(self.set, &self.impulse.sums, self.contract, stride, angular)
     }
 
     fn kick_and_count(&mut self, angular: bool) -> (Bookings, Totals) {

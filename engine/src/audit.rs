@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ledger::Amounts,
-    math::norm,
+    math::{cross, norm},
     particle::{Names, ParticleId, WorkingSet},
     quanta::{Quanta, exp2},
     scenario::format::OnBreach,
@@ -403,11 +403,20 @@ fn worst(so_far: f64, now: f64) -> f64 {
     if now.abs() <= so_far { so_far } else { now.abs() }
 }
 
-/// Σ|x × p| over the sources: added in row order, it is a scale for reports and no state.
+/// Σ|x × p| over the sources, where |·| adds the sizes of the components: an integer sum, so it does not depend on who counts.
 #[must_use]
 pub fn angular_size(set: &WorkingSet) -> f64 {
-    let one = |row: usize| norm(crate::math::cross(set.position_at(row), set.momentum_at(row)).map(|l| l as f64));
-    (0..set.sources).map(one).sum()
+    let sizes = (0..set.sources).map(|row| taxicab(cross(set.position_at(row), set.momentum_at(row))));
+    sizes.fold(0_u128, u128::saturating_add) as f64 * TAXICAB_UNIT
+}
+
+/// The unit of [`taxicab`]: coarse enough that millions of particles at the edge of every range can be added.
+pub const TAXICAB_UNIT: f64 = (1_u64 << 16) as f64;
+
+/// |x| + |y| + |z|, in whole [`TAXICAB_UNIT`]s.
+#[must_use]
+pub fn taxicab(v: [i128; 3]) -> u128 {
+    (v[0].unsigned_abs() + v[1].unsigned_abs() + v[2].unsigned_abs()) >> 16
 }
 
 #[cfg(test)]

@@ -75,7 +75,7 @@ pub fn audit(
     let burst = &proposal.burst;
     if let Some(trouble) = burst.trouble.clone() {
         // The working set stands in the middle of a bad step: it cannot be kept, whatever the rules say.
-        *verdict = Verdict::Undo { good: burst.good, breach: trouble.breach(&set, &names) };
+        *verdict = Verdict::Undo { good: burst.good, breach: trouble.breach(&set, law.contract, &names) };
         return;
     }
     let counted = count(&cpu, &set, rules.angular_momentum);
@@ -127,7 +127,7 @@ pub fn recount(cpu: &Cpu, set: &WorkingSet, law: &Law, quanta: &Quanta, ledger: 
     let angular = |account: &str| ledger.accounts.get(account).map_or([0; 3], |held| held.angular_momentum);
     Recount {
         step,
-        kinetic: cpu.kinetic_energy(set, quanta),
+        kinetic: cpu.kinetic_energy(set, law.contract, quanta),
         potential: cpu.potential_energy(set, law),
         booked: ledger.booked().energy,
         angular_rounding: negate3(add3(angular(KICK_ROUNDING), angular(DRIFT_ROUNDING))),

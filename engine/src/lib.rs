@@ -4,7 +4,7 @@
 //! are integers and are conserved to the last bit; energy and angular momentum are booked in a ledger; the same scenario gives
 //! the same bits on any number of threads and on any instruction set.
 //!
-//! From low to high: [`quanta`], [`math`], [`units`], [`particle`], [`step`], [`ledger`] and [`metrics`] say what things are;
+//! From low to high: [`quanta`], [`contract`], [`math`], [`units`], [`particle`], [`step`], [`ledger`] and [`metrics`] say what things are;
 //! [`scenario`] what a run means; [`force`], [`integrator`] and [`backend`] how particles move; [`audit`], [`advance`],
 //! [`commit`] and [`snapshot`] whether a step counts and what is kept of it; [`plugins`], [`node`], [`spawn`] and [`run`] put it
 //! together; [`cli`] is the program. `tests/tidy.rs` holds these layers.
@@ -16,6 +16,7 @@ pub mod audit;
 pub mod backend;
 pub mod cli;
 pub mod commit;
+pub mod contract;
 pub mod force;
 pub mod integrator;
 pub mod ledger;

@@ -1,29 +1,17 @@
 //! Integer units: how big one quantum of each quantity is, and how far each integer may reach.
 //!
 //! Every quantum is a power of two of the scenario's unit, so that going from quanta to units and back is exact. The ranges
-//! are what the kernels rely on; leaving one is a breach that names the particle, never a silent wrap.
+//! are what the kernels rely on (those of positions and impulses depend on the [contract](crate::contract)); leaving one is a breach that names the particle, never a silent wrap.
 
 use std::fmt;
 
 use bevy_ecs::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// Positions stay within ±2⁶¹ quanta, so that the difference of two never wraps.
-pub const POSITION_RANGE_BITS: u32 = 61;
 /// Momenta stay within ±2⁶² quanta.
 pub const MOMENTUM_RANGE_BITS: u32 = 62;
 /// Masses stay within 2⁵² quanta: as `f64` they are exact.
 pub const MASS_RANGE_BITS: u32 = 52;
-/// The impulse of one pair in one kick stays below 2⁵¹ quanta: what the magic add of [`crate::math`] can carry.
-pub const IMPULSE_RANGE_BITS: u32 = 51;
-/// The impulse of one pair among so many sources stays below 2^(this) quanta: at most 2⁵¹, and so small that the sum over all
-/// sources stays within the range of momenta and cannot wrap unseen.
-#[must_use]
-pub fn impulse_range_bits(sources: usize) -> u32 {
-    let sources = usize::BITS - sources.max(1).next_power_of_two().leading_zeros() - 1;
-    IMPULSE_RANGE_BITS.min(MOMENTUM_RANGE_BITS.saturating_sub(sources))
-}
-
 /// The energy of the initial state is booked with about this many bits: the rounding of a pair's share to a quantum is then far
 /// below the precision of the share itself, and close pairs may hold a million times the initial energy (2⁹⁰ quanta).
 pub const ENERGY_BITS: u32 = 70;
@@ -118,8 +106,8 @@ mod tests {
     #[test]
     fn a_quantum_reaches_what_was_asked_and_not_twice_as_far() {
         for reach in [1e-9, 0.3, 1.0, 50.0, 6.02e23] {
-            let quantum = Quantum::reaching(reach, POSITION_RANGE_BITS).expect("a moderate number");
-            let far = quantum.size() * exp2(POSITION_RANGE_BITS as i32);
+            let quantum = Quantum::reaching(reach, 61).expect("a moderate number");
+            let far = quantum.size() * exp2(61);
             assert!(far >= reach && far < 2.0 * reach, "{reach} {far}");
         }
     }

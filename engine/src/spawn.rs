@@ -6,14 +6,13 @@ use std::collections::BTreeMap;
 
 use crate::{
     audit::Rules,
+    contract::Contract,
     force::Law,
     integrator::Splitting,
     math::norm,
     node::State,
     particle::{Mass, Momentum, Names, Particle, ParticleId, Position, Radius},
-    quanta::{
-        ENERGY_BITS, MASS_RANGE_BITS, MOMENTUM_RANGE_BITS, POSITION_RANGE_BITS, Quanta, Quantum, impulse_range_bits,
-    },
+    quanta::{ENERGY_BITS, MASS_RANGE_BITS, MOMENTUM_RANGE_BITS, Quanta, Quantum},
     scenario::{
         check::Fault,
         format::{QuantaChoice, Scenario},
@@ -55,7 +54,7 @@ pub fn state(scenario: &Scenario, bodies: &[generate::Particle]) -> Result<State
     let mut particles = Vec::with_capacity(bodies.len());
     let mut names = BTreeMap::new();
     for (k, body) in bodies.iter().enumerate() {
-        match round(k as u64, body, &quanta) {
+        match round(k as u64, body, &quanta, scenario.contract) {
             Ok(particle) => particles.push(particle),
             Err(fault) if faults.len() < FAULTS_MAX => faults.push(fault.at(k, scenario)),
             Err(_) => {}
@@ -78,7 +77,7 @@ pub fn state_of(scenario: &Scenario, quanta: Quanta, particles: Vec<Particle>, n
         particles,
         names,
         quanta,
-        law: Law::new(scenario.gravitational_constant(), scenario.gravity.softening, &quanta),
+        law: Law::new(scenario.contract, scenario.gravitational_constant(), scenario.gravity.softening, &quanta),
         splitting: splitting(scenario),
         clock: Clock { step: 0, dt: scenario.dt(), backwards: false },
         rules: rules(scenario),
@@ -157,12 +156,12 @@ fn positive_or(value: f64, otherwise: f64) -> f64 {
 fn choose(scenario: &Scenario, bodies: &[generate::Particle], splitting: &Splitting, headroom: f64) -> Option<Quanta> {
     let extent = Extent::of(scenario, bodies);
     // Twice at the least: bodies start in the inner half of the range.
-    let position = Quantum::reaching(extent.reach * headroom.max(2.0), POSITION_RANGE_BITS)?;
+    let position = Quantum::reaching(extent.reach * headroom.max(2.0), scenario.contract.position_bits())?;
     let mass = Quantum::reaching(extent.mass_max, MASS_RANGE_BITS)?
         .max(Quantum::reaching(extent.mass_total, TOTAL_MASS_BITS)?);
     // Half a range to spare: the guard of the kernels looks at an upper bound.
     let by_impulse = match largest_impulse(scenario, bodies, splitting, headroom) {
-        impulse if impulse > 0.0 => Quantum::reaching(impulse, impulse_range_bits(bodies.len()) - 1)?,
+        impulse if impulse > 0.0 => Quantum::reaching(impulse, scenario.contract.impulse_bits(bodies.len()) - 1)?,
         _ => Quantum(i32::MIN),
     };
     let momentum = Quantum::reaching(extent.momentum * headroom, MOMENTUM_RANGE_BITS - 1)?.max(by_impulse);
@@ -238,7 +237,7 @@ fn generator_of(index: usize, scenario: &Scenario) -> String {
 }
 
 /// Rounds one body to quanta.
-fn round(id: u64, body: &generate::Particle, quanta: &Quanta) -> Result<Particle, Misfit> {
+fn round(id: u64, body: &generate::Particle, quanta: &Quanta, contract: Contract) -> Result<Particle, Misfit> {
     let misfit = |field, what: &str, value: f64, quantum: Quantum, bits: u32| Misfit {
         field,
         message: format!("range too small for the quanta: {what} {value:e} is more than 2^{bits} quanta of {quantum}"),
@@ -255,15 +254,16 @@ fn round(id: u64, body: &generate::Particle, quanta: &Quanta) -> Result<Particle
     let (mut position, mut momentum) = ([0; 3], [0; 3]);
     for axis in 0..3 {
         let (x, p) = (body.position[axis], rounded_mass * body.velocity[axis]);
-        let bits = POSITION_RANGE_BITS - 1;
+        let bits = contract.position_bits() - 1;
         position[axis] =
             quanta.position.count(x, bits).ok_or_else(|| misfit("position", "position", x, quanta.position, bits))?;
         let bits = MOMENTUM_RANGE_BITS - 1;
         momentum[axis] =
             quanta.momentum.count(p, bits).ok_or_else(|| misfit("velocity", "momentum", p, quanta.momentum, bits))?;
     }
-    let radius = quanta.position.count(body.radius, POSITION_RANGE_BITS);
-    let radius = radius.ok_or_else(|| misfit("radius", "radius", body.radius, quanta.position, POSITION_RANGE_BITS))?;
+    let bits = contract.position_bits();
+    let radius = quanta.position.count(body.radius, bits);
+    let radius = radius.ok_or_else(|| misfit("radius", "radius", body.radius, quanta.position, bits))?;
     Ok(Particle {
         id: ParticleId(id),
         position: Position(position),

@@ -10,14 +10,20 @@ use rayon::prelude::*;
 
 use super::isa::{Isa, Kernel};
 use crate::{
+    contract::Contract,
     force::{
         Kick, Law, PairOverflow,
-        kernel::{self as pairs, Bodies, Mode, Sums},
+        kernel::{self as pairs, Bodies, Formula, Mode, Sums},
+        native64::Native64,
+        portable64::Portable64,
     },
-    integrator::kernel::{self as motion, BLOCK_ROWS, Block, Booking, Stride, Totals},
+    integrator::{
+        kernel::{self as motion, BLOCK_ROWS, Block, Booking, Stride, Totals},
+        portable,
+    },
     math::Exact,
     particle::{LANES, WorkingSet},
-    quanta::{Quanta, exp2, impulse_range_bits},
+    quanta::{Quanta, exp2},
 };
 
 /// Fewer rows than this are not worth waking another thread for.
@@ -96,6 +102,7 @@ impl Cpu {
     pub fn impulses(
         &self,
         set: &WorkingSet,
+        contract: Contract,
         kick: Kick,
         guarded: bool,
         impulse: &mut [Vec<i64>; 3],
@@ -115,7 +122,7 @@ impl Cpu {
             let [rows, columns] = scratch;
             rows.reset(tile.rows.len());
             columns.reset(if tile.is_diagonal() { 0 } else { tile.columns.len() });
-            self.isa.run(TileKernel { set, tile: &tile, kick, guarded, rows, columns })?;
+            self.isa.run(TileKernel { set, tile: &tile, contract, kick, guarded, rows, columns })?;
             sums.add(&tile.rows, rows);
             if tile.mutual && !tile.is_diagonal() {
                 sums.add(&tile.columns, columns);
@@ -153,7 +160,12 @@ impl Cpu {
 
     /// Kinetic energy of the sources [energy quanta]: p²/2m, each particle's rounded to a quantum.
     #[must_use]
-    pub fn kinetic_energy(&self, set: &WorkingSet, quanta: &Quanta) -> i128 {
+    pub fn kinetic_energy(&self, set: &WorkingSet, contract: Contract, quanta: &Quanta) -> i128 {
+        if contract.is_portable() {
+            let scale = portable::kinetic_scale(quanta);
+            let one = |row: usize| portable::kinetic(set.momentum_at(row), set.inverse_mass[row], scale);
+            return (0..set.sources).map(one).sum();
+        }
         let scale = 0.5 * exp2(2 * quanta.momentum.0 - quanta.mass.0 - quanta.energy.0);
         let mut total = 0;
         for first in (0..set.sources).step_by(BLOCK_ROWS) {
@@ -173,10 +185,12 @@ impl Cpu {
         &self,
         set: &mut WorkingSet,
         impulse: &[Vec<i64>; 3],
+        contract: Contract,
         stride: Stride,
         book_angular: bool,
     ) -> Bookings {
-        let motion = |mut block: Block<'_>| self.isa.run(KickDrift { block: &mut block, stride, book_angular });
+        let motion =
+            |mut block: Block<'_>| self.isa.run(KickDrift { block: &mut block, contract, stride, book_angular });
         let [sources, tests] = self.over_blocks(set, impulse, motion, Booking::plus);
         Bookings { sources, tests }
     }
@@ -375,6 +389,7 @@ fn bodies(set: &WorkingSet) -> Bodies<'_> {
 struct TileKernel<'a> {
     set: &'a WorkingSet,
     tile: &'a Tile,
+    contract: Contract,
     kick: Kick,
     guarded: bool,
     rows: &'a mut Sums,
@@ -386,10 +401,20 @@ impl Kernel for TileKernel<'_> {
 
     #[inline(always)]
     fn run<const L: usize, const ADDS: bool>(self) -> Self::Output {
+        match self.contract {
+            Contract::Portable64 => self.tile::<Portable64, L, ADDS>(),
+            _ => self.tile::<Native64, L, ADDS>(),
+        }
+    }
+}
+
+impl TileKernel<'_> {
+    #[inline(always)]
+    fn tile<F: Formula, const L: usize, const ADDS: bool>(self) -> Result<(), PairOverflow> {
         let Tile { rows, columns, mutual } = self.tile.clone();
-        let range_bits = impulse_range_bits(self.set.sources);
+        let range_bits = self.contract.impulse_bits(self.set.sources);
         let mode = Mode { mutual, guarded: self.guarded, range_bits };
-        pairs::tile::<L, ADDS>(bodies(self.set), rows, columns, self.kick, mode, self.rows, self.columns)
+        pairs::tile::<F, L, ADDS>(bodies(self.set), rows, columns, self.kick, mode, self.rows, self.columns)
     }
 }
 
@@ -405,12 +430,19 @@ impl Kernel for BindingKernel<'_> {
     #[inline(always)]
     fn run<const L: usize, const ADDS: bool>(self) -> i128 {
         let Tile { rows, columns, .. } = self.tile.clone();
-        pairs::binding_tile::<L, ADDS>(bodies(self.set), rows, columns, self.law.energy_factor, self.law.softening2)
+        let Law { energy_factor, softening2, .. } = *self.law;
+        match self.law.contract {
+            Contract::Portable64 => {
+                pairs::binding_tile::<Portable64, L, ADDS>(bodies(self.set), rows, columns, energy_factor, softening2)
+            }
+            _ => pairs::binding_tile::<Native64, L, ADDS>(bodies(self.set), rows, columns, energy_factor, softening2),
+        }
     }
 }
 
 struct KickDrift<'a, 'b> {
     block: &'a mut Block<'b>,
+    contract: Contract,
     stride: Stride,
     book_angular: bool,
 }
@@ -421,7 +453,7 @@ impl Kernel for KickDrift<'_, '_> {
     #[inline(always)]
     fn run<const L: usize, const ADDS: bool>(self) -> Booking {
         let kicked = motion::kick(self.block, self.book_angular);
-        kicked.plus(motion::drift::<ADDS>(self.block, self.stride, self.book_angular))
+        kicked.plus(motion::drift::<ADDS>(self.block, self.contract, self.stride, self.book_angular))
     }
 }
 

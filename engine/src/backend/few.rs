@@ -14,6 +14,8 @@ use crate::{
 
 /// As many bodies as fit.
 pub const FEW: usize = 16;
+/// The range of positions: only `native64` walks like this.
+const POSITION_BITS: u32 = 61;
 /// As many pairs as they can have.
 const PAIRS: usize = FEW * (FEW - 1) / 2;
 
@@ -151,7 +153,7 @@ impl Walk<'_> {
                     let x = few.position[axis][k].wrapping_add(dx);
                     few.position[axis][k] = x;
                     moved[axis][k] = dx;
-                    outside |= too_far | position_outside(x);
+                    outside |= too_far | position_outside(x, POSITION_BITS);
                 }
             }
         }

@@ -77,7 +77,7 @@ fn estimate_seconds(state: &State, set: &WorkingSet, cpu: &Cpu, evaluations: u64
     let mut evaluate = || {
         let watch = Stopwatch::start();
         // A pair out of range would end the run at its first step; here only the time matters.
-        let _ = cpu.impulses(&sample, plan.kicks[0], plan.guarded, &mut impulse);
+        let _ = cpu.impulses(&sample, plan.contract, plan.kicks[0], plan.guarded, &mut impulse);
         watch.seconds()
     };
     evaluate();

@@ -80,7 +80,7 @@ impl RunResult {
         Self {
             schema: 1,
             scenario: run.scenario.name.clone(),
-            contract: "native64",
+            contract: run.scenario.contract.name(),
             backend: "cpu",
             isa: run.node.cpu().isa().to_string(),
             threads: run.node.cpu().threads(),
@@ -317,7 +317,7 @@ impl Manifest {
             starts,
             scenario: run.scenario.name.clone(),
             scenario_blake3: blake3::hash(run.scenario.to_ron().as_bytes()).to_string(),
-            contract: "native64",
+            contract: run.scenario.contract.name(),
             quanta: *run.node.quanta(),
             started: before["started"].as_str().map_or(now, str::to_owned),
             state_root_start: run.root_start,

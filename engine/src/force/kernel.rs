@@ -1,19 +1,54 @@
-//! Tiles of pairs on lanes: [`super::contract`] for many pairs at once, in safe code.
+//! Tiles of pairs on lanes: a contract on f64 for many pairs at once, in safe code.
+//!
+//! The operations of a contract stand in one place, its [`Formula`]; here they are put together, for one pair ([`impulse`], the
+//! definition) and for tiles of them.
 //!
 //! A tile is a block of rows against a block of columns; on the diagonal, each pair of one block once. Loops over `[T; LANES]`
 //! become vector code when the [backend](crate::backend) compiles them for an instruction set; the bits do not depend on it.
 //!
-//! Each component of an impulse costs one fused multiply-add and two integer adds: the magic-shifted bits go straight into the
+//! Each component of an impulse costs one multiplication, one addition (fused or not) and two integer adds: the magic-shifted bits go straight into the
 //! sums, and `count · bits(MAGIC)` is taken off once per tile. Everything wraps; an impulse so large that it, or the sum
 //! over all sources, might leave its range is found by the guard.
 
-use std::ops::Range;
+use std::{marker::PhantomData, ops::Range};
 
-use super::{Kick, PairOverflow, contract};
+use super::{Kick, PairOverflow, separation};
 use crate::{
-    math::{Exact, MAGIC, MAGIC_BITS, f64_from_i64, out_of_magic},
+    math::{Exact, MAGIC_BITS, f64_from_i64, magic_integer, out_of_magic},
     quanta::exp2,
 };
+
+/// The operations of a pair contract on f64, in their order.
+pub trait Formula {
+    /// r² + ε² [position quanta²].
+    fn distance2(d: [f64; 3], softening2: f64) -> f64;
+
+    /// What multiplies d; `masses` is the product of both.
+    fn pull(r2: f64, masses: f64, factor: f64) -> Pull;
+
+    /// f·d, shifted by [`crate::math::MAGIC`].
+    fn shifted(f: f64, d: f64) -> f64;
+
+    /// Minus the potential energy [energy quanta], not yet rounded to an integer.
+    fn binding(r2: f64, masses: f64, energy_factor: f64) -> f64;
+}
+
+/// The pull of a pair.
+#[derive(Clone, Copy, Debug)]
+pub struct Pull {
+    /// The impulse is f·d.
+    pub f: f64,
+    /// About √r²: |f|·r bounds the impulse.
+    pub r: f64,
+}
+
+/// The impulse on i [momentum quanta]: what a contract says of one pair.
+#[inline(always)]
+#[must_use]
+pub fn impulse<F: Formula>(d: [f64; 3], masses: [f64; 2], kick: Kick) -> [i64; 3] {
+    let pull = F::pull(F::distance2(d, kick.softening2), masses[0] * masses[1], kick.factor);
+    d.map(|d| magic_integer(F::shifted(pull.f, d)))
+}
 
 /// Positions and masses that a kernel reads: one slice per axis, whole lanes.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +62,7 @@ pub struct Bodies<'a> {
 impl Bodies<'_> {
     fn separation(&self, from: usize, to: usize) -> [f64; 3] {
         let at = |k: usize| std::array::from_fn(|axis| self.position[axis][k]);
-        contract::separation(at(from), at(to))
+        separation(at(from), at(to))
     }
 }
 
@@ -52,7 +87,7 @@ pub struct Mode {
     pub mutual: bool,
     /// Whether impulses may leave their range and must be watched: without softening they may.
     pub guarded: bool,
-    /// Impulses stay below 2^(this): see [`crate::quanta::impulse_range_bits`].
+    /// Impulses stay below 2^(this): see [`crate::contract::Contract::impulse_bits`].
     pub range_bits: u32,
 }
 
@@ -64,7 +99,7 @@ pub struct Mode {
 /// # Errors
 /// The first pair whose impulse is out of range, if `mode.guarded`.
 #[inline(always)]
-pub fn tile<const L: usize, const ADDS: bool>(
+pub fn tile<F: Formula, const L: usize, const ADDS: bool>(
     bodies: Bodies<'_>,
     rows: Range<usize>,
     columns: Range<usize>,
@@ -73,7 +108,7 @@ pub fn tile<const L: usize, const ADDS: bool>(
     row_sums: &mut Sums,
     column_sums: &mut Sums,
 ) -> Result<(), PairOverflow> {
-    let mut pass = Pass { bodies, kick, rows, columns, row_sums, column_sums };
+    let mut pass = Pass::<'_, '_, F> { bodies, kick, rows, columns, row_sums, column_sums, formula: PhantomData };
     // Rows that share one sweep over the columns: four rows of eight lanes just fit 32 registers, two of four lanes 16.
     let largest = if L == 8 { pass.run::<L, 4, ADDS>(mode) } else { pass.run::<L, 2, ADDS>(mode) };
     // The guard is an upper bound of |K|, rounded: near the edge the impulses themselves decide.
@@ -81,16 +116,17 @@ pub fn tile<const L: usize, const ADDS: bool>(
     if largest >= safe { pass.find_overflow(mode.range_bits) } else { Ok(()) }
 }
 
-struct Pass<'a, 's> {
+struct Pass<'a, 's, F> {
     bodies: Bodies<'a>,
     kick: Kick,
     rows: Range<usize>,
     columns: Range<usize>,
     row_sums: &'s mut Sums,
     column_sums: &'s mut Sums,
+    formula: PhantomData<F>,
 }
 
-impl Pass<'_, '_> {
+impl<F: Formula> Pass<'_, '_, F> {
     /// All pairs; an upper bound of |K|, as [`Pass::sweep`] keeps it.
     #[inline(always)]
     fn run<const L: usize, const R: usize, const ADDS: bool>(&mut self, mode: Mode) -> u64 {
@@ -150,7 +186,7 @@ impl Pass<'_, '_> {
                 if masses[1] == 0.0 {
                     continue;
                 }
-                let k = contract::impulse(self.bodies.separation(i, j), masses, self.kick);
+                let k = impulse::<F>(self.bodies.separation(i, j), masses, self.kick);
                 for (axis, k) in self.row_sums.0.iter_mut().zip(k) {
                     axis[i - self.rows.start] = axis[i - self.rows.start].wrapping_add(k);
                     axis[j - self.rows.start] = axis[j - self.rows.start].wrapping_sub(k);
@@ -195,18 +231,16 @@ impl Pass<'_, '_> {
             for r in 0..R {
                 for l in 0..L {
                     let d: [f64; 3] = std::array::from_fn(|axis| to_f64(xj[axis][l].wrapping_sub(xi[r][axis])));
-                    let r2 = d[0].mul_add(d[0], d[1].mul_add(d[1], d[2].mul_add(d[2], self.kick.softening2)));
-                    let s = r2.sqrt();
-                    let f = ((mi[r] * mj[l]) * self.kick.factor) / (r2 * s);
+                    let pull = F::pull(F::distance2(d, self.kick.softening2), mi[r] * mj[l], self.kick.factor);
                     for axis in 0..3 {
-                        let bits = f.mul_add(d[axis], MAGIC).to_bits() as i64;
+                        let bits = F::shifted(pull.f, d[axis]).to_bits() as i64;
                         on_rows[r][axis][l] = on_rows[r][axis][l].wrapping_add(bits);
                         if MUTUAL {
                             on_columns[axis][l] = on_columns[axis][l].wrapping_sub(bits);
                         }
                     }
                     if GUARDED {
-                        largest[l] = largest[l].max((f * s).to_bits() << 1);
+                        largest[l] = largest[l].max((pull.f * pull.r).to_bits() << 1);
                     }
                 }
             }
@@ -256,7 +290,7 @@ impl Pass<'_, '_> {
                 if i == j || masses[0] * masses[1] == 0.0 {
                     continue;
                 }
-                let k = contract::impulse(self.bodies.separation(i, j), masses, self.kick);
+                let k = impulse::<F>(self.bodies.separation(i, j), masses, self.kick);
                 if k.into_iter().any(outside) {
                     return Err(PairOverflow { row: i, column: j });
                 }
@@ -271,7 +305,7 @@ impl Pass<'_, '_> {
 /// Each pair's energy is rounded to a quantum and added as an integer, so that neither tiles nor lanes nor threads matter.
 #[inline(always)]
 #[must_use]
-pub fn binding_tile<const L: usize, const ADDS: bool>(
+pub fn binding_tile<F: Formula, const L: usize, const ADDS: bool>(
     bodies: Bodies<'_>,
     rows: Range<usize>,
     columns: Range<usize>,
@@ -293,12 +327,12 @@ pub fn binding_tile<const L: usize, const ADDS: bool>(
             for l in 0..L {
                 let d = [x[k][l], y[k][l], z[k][l]];
                 let d = std::array::from_fn(|axis| to_f64(d[axis].wrapping_sub(xi[axis])));
-                sums[l].add(contract::binding(d, [mi, mass[k][l]], energy_factor, softening2));
+                sums[l].add(F::binding(F::distance2(d, softening2), mi * mass[k][l], energy_factor));
             }
         }
         total += sums.into_iter().map(Exact::total).sum::<i128>();
         if triangle {
-            total += binding_one_by_one(bodies, i, i + 1..first, energy_factor, softening2);
+            total += binding_one_by_one::<F>(bodies, i, i + 1..first, energy_factor, softening2);
         }
     }
     total
@@ -306,7 +340,7 @@ pub fn binding_tile<const L: usize, const ADDS: bool>(
 
 /// One row against the few columns that stand before the first whole lanes.
 #[inline(always)]
-fn binding_one_by_one(
+fn binding_one_by_one<F: Formula>(
     bodies: Bodies<'_>,
     i: usize,
     columns: Range<usize>,
@@ -317,7 +351,8 @@ fn binding_one_by_one(
     for j in columns {
         let masses = [bodies.mass[i], bodies.mass[j]];
         if masses[0] * masses[1] != 0.0 {
-            sum.add(contract::binding(bodies.separation(i, j), masses, energy_factor, softening2));
+            let r2 = F::distance2(bodies.separation(i, j), softening2);
+            sum.add(F::binding(r2, masses[0] * masses[1], energy_factor));
         }
     }
     sum.total()

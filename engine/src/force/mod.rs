@@ -1,21 +1,27 @@
 //! Gravity of pairs: from positions and masses to integer impulses, and to the potential energy that goes with them.
 //!
-//! [`contract`] defines one pair; [`kernel`] is the same on lanes, for tiles of pairs, in safe code that the
-//! [backend](crate::backend) compiles once per instruction set. `tests/exactness.rs` holds the two together, bit for bit.
+//! [`native64`] and [`portable64`] define one pair; [`kernel`] is the same on lanes, for tiles of pairs, in safe code that the
+//! [backend](crate::backend) compiles once per instruction set. `tests/exactness.rs` holds them together, bit for bit.
 //!
 //! A pair is evaluated once. The one integer that comes out is added to one particle and subtracted from the other, so that
 //! momentum is conserved by construction, whatever the rounding.
 
-pub mod contract;
 pub mod kernel;
+pub mod native64;
+pub mod portable64;
 
 use bevy_ecs::prelude::*;
 
-use crate::quanta::{Quanta, exp2};
+use crate::{
+    contract::Contract,
+    quanta::{Quanta, exp2},
+};
 
 /// Newton's law with Plummer softening, in quanta: what the kernels need to know of it.
 #[derive(Resource, Clone, Copy, Debug, PartialEq)]
 pub struct Law {
+    /// How pairs are evaluated.
+    pub contract: Contract,
     /// G in impulse quanta: an impulse is `m·M·(factor·Δt)·d/r³` [momentum quanta], with masses in mass quanta and lengths in
     /// position quanta.
     pub factor: f64,
@@ -28,10 +34,11 @@ pub struct Law {
 impl Law {
     /// The law of a scenario with gravitational constant `g` and softening length `softening` [scenario units], in quanta.
     #[must_use]
-    pub fn new(g: f64, softening: f64, quanta: &Quanta) -> Self {
+    pub fn new(contract: Contract, g: f64, softening: f64, quanta: &Quanta) -> Self {
         let [x, p, m, e] = [quanta.position.0, quanta.momentum.0, quanta.mass.0, quanta.energy.0];
         // Powers of two only change exponents: the one rounding is that of G itself, in the scenario.
         Self {
+            contract,
             factor: g * exp2(2 * m - p) * exp2(-2 * x),
             softening2: (softening * exp2(-x)) * (softening * exp2(-x)),
             energy_factor: g * exp2(2 * m - e) * exp2(-x),
@@ -68,4 +75,11 @@ pub struct PairOverflow {
     pub row: usize,
     /// Row of the particle that pulls.
     pub column: usize,
+}
+
+/// From `from` to `to`, exact as an integer, then to the nearest float.
+#[inline(always)]
+#[must_use]
+pub fn separation(from: [i64; 3], to: [i64; 3]) -> [f64; 3] {
+    std::array::from_fn(|axis| to[axis].wrapping_sub(from[axis]) as f64)
 }

@@ -4,7 +4,9 @@
 //! State is integers; a float appears only on the way to one. All sums wrap, so that even an overflow leaves every sum over
 //! particles as it was; ranges are watched and an overflow is reported, never hidden.
 
+use super::portable::Multiplier;
 use crate::{
+    contract::Contract,
     math::{add3, f64_from_i64, sum_of_crosses, wide_product},
     particle::WorkingSet,
 };
@@ -98,8 +100,15 @@ pub fn kick(block: &mut Block<'_>, book_angular: bool) -> Booking {
 }
 
 /// x ← x + round(Δt · p / m), to nearest: an odd function of p and of Δt, so that −Δt takes it back.
+///
+/// The portable contracts do it in integers, the others by a float product in two levels.
 #[inline(always)]
-pub fn drift<const ADDS: bool>(block: &mut Block<'_>, stride: Stride, book_angular: bool) -> Booking {
+pub fn drift<const ADDS: bool>(
+    block: &mut Block<'_>,
+    contract: Contract,
+    stride: Stride,
+    book_angular: bool,
+) -> Booking {
     let mut booking = Booking::default();
     let rows = block.inverse_mass.len();
     for first in (0..rows).step_by(SOME_ROWS) {
@@ -107,7 +116,12 @@ pub fn drift<const ADDS: bool>(block: &mut Block<'_>, stride: Stride, book_angul
         let mut moved = [[0_i64; SOME_ROWS]; 3];
         for (axis, moved) in moved.iter_mut().enumerate() {
             let (x, p) = (&mut block.position[axis][some.clone()], &block.momentum[axis][some.clone()]);
-            booking.outside |= drift_axis::<ADDS>(x, p, &block.inverse_mass[some.clone()], stride, moved);
+            let inverse_mass = &block.inverse_mass[some.clone()];
+            booking.outside |= if contract.is_portable() {
+                drift_axis_in_integers(x, p, inverse_mass, contract.position_bits(), stride, moved)
+            } else {
+                drift_axis::<ADDS>(x, p, inverse_mass, contract.position_bits(), stride, moved)
+            };
         }
         if book_angular {
             let momentum = block.momentum.each_ref().map(|p| &p[some.clone()]);
@@ -128,6 +142,7 @@ fn drift_axis<const ADDS: bool>(
     x: &mut [i64],
     p: &[i64],
     inverse_mass: &[f64],
+    position_bits: u32,
     stride: Stride,
     moved: &mut [i64; SOME_ROWS],
 ) -> i64 {
@@ -137,7 +152,27 @@ fn drift_axis<const ADDS: bool>(
         let (dx, too_far) = wide_product(to_f64(p), stride.0 * w);
         *x = x.wrapping_add(dx);
         *moved = dx;
-        outside |= too_far | if w == 0.0 { 0 } else { position_outside(*x) };
+        outside |= too_far | if w == 0.0 { 0 } else { position_outside(*x, position_bits) };
+    }
+    outside
+}
+
+/// The same by [`Multiplier`].
+#[inline(always)]
+fn drift_axis_in_integers(
+    x: &mut [i64],
+    p: &[i64],
+    inverse_mass: &[f64],
+    position_bits: u32,
+    stride: Stride,
+    moved: &mut [i64; SOME_ROWS],
+) -> i64 {
+    let mut outside = 0;
+    for (((x, &p), &w), moved) in x.iter_mut().zip(p).zip(inverse_mass).zip(moved) {
+        let (dx, beyond) = Multiplier::new(stride.0, w).displacement(p);
+        *x = x.wrapping_add(dx);
+        *moved = dx;
+        outside |= i64::from(beyond) | if w == 0.0 { 0 } else { position_outside(*x, position_bits) };
     }
     outside
 }
@@ -152,11 +187,11 @@ pub fn totals(position: [&[i64]; 3], momentum: [&[i64]; 3], angular: bool) -> To
     }
 }
 
-/// Not zero iff |x| is beyond 2⁶¹.
+/// Not zero iff x is not in [−2^`bits`, 2^`bits`).
 #[inline(always)]
 #[must_use]
-pub fn position_outside(x: i64) -> i64 {
-    x.wrapping_add(1 << 61) >> 62
+pub fn position_outside(x: i64, bits: u32) -> i64 {
+    x.wrapping_add(1 << bits) >> (bits + 1)
 }
 
 /// Not zero iff |p| is beyond 2⁶².
@@ -168,12 +203,12 @@ pub fn momentum_outside(p: i64) -> i64 {
 
 /// The first row whose position or momentum is out of range, and which of the two.
 #[must_use]
-pub fn find_outside(set: &WorkingSet) -> Option<(usize, OutOfRange)> {
+pub fn find_outside(set: &WorkingSet, contract: Contract) -> Option<(usize, OutOfRange)> {
     set.real_rows().find_map(|row| {
-        let outside = |values: [i64; 3], test: fn(i64) -> i64| values.map(test) != [0; 3];
-        if outside(set.position_at(row), position_outside) {
+        let bits = contract.position_bits();
+        if set.position_at(row).map(|x| position_outside(x, bits)) != [0; 3] {
             Some((row, OutOfRange::Position))
-        } else if outside(set.momentum_at(row), momentum_outside) {
+        } else if set.momentum_at(row).map(momentum_outside) != [0; 3] {
             Some((row, OutOfRange::Momentum))
         } else {
             None
@@ -200,15 +235,16 @@ mod tests {
         let mut p = [[3_i64 << 50, 12_345], [-7, 1 << 61], [1, -(1 << 55)]];
         let start = x;
         let inverse_mass = [1.0 / 3.0, 1.0 / 1e9];
-        for stride in [0.017, -0.017] {
+        let both = [Contract::Native64, Contract::Portable64];
+        for (contract, stride) in both.into_iter().flat_map(|contract| [(contract, 0.017), (contract, -0.017)]) {
             let mut block = Block {
                 position: x.each_mut().map(|axis| &mut axis[..]),
                 momentum: p.each_mut().map(|axis| &mut axis[..]),
                 inverse_mass: &inverse_mass,
                 impulse: [&[0; 2]; 3],
             };
-            let booking = drift::<false>(&mut block, Stride(stride), true);
-            assert_eq!(booking.outside, 0);
+            let booking = drift::<false>(&mut block, contract, Stride(stride), true);
+            assert!(booking.outside == 0 || contract != Contract::Native64);
         }
         assert_eq!(x, start);
     }
@@ -216,10 +252,13 @@ mod tests {
     #[test]
     fn leaving_a_range_is_seen_on_both_sides() {
         let edge = 1_i64 << 61;
-        assert_eq!(position_outside(edge - 1) | position_outside(-edge), 0);
-        assert_ne!(position_outside(edge), 0);
-        assert_ne!(position_outside(-edge - 1), 0);
-        assert_ne!(position_outside(i64::MIN), 0);
+        let outside = |x| position_outside(x, 61);
+        assert_eq!(outside(edge - 1) | outside(-edge), 0);
+        assert_ne!(outside(edge), 0);
+        assert_ne!(outside(-edge - 1), 0);
+        assert_ne!(outside(i64::MIN), 0);
+        assert_eq!(position_outside((1 << 47) - 1, 47) | position_outside(-(1 << 47), 47), 0);
+        assert_ne!(position_outside(1 << 47, 47), 0);
         assert_eq!(momentum_outside((1 << 62) - 1) | momentum_outside(-(1 << 62)), 0);
         assert_ne!(momentum_outside(1 << 62), 0);
         assert_ne!(momentum_outside(i64::MIN), 0);

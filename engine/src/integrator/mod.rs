@@ -5,6 +5,7 @@
 //! At equal positions the last kick of a step and the first of the next are the same integers: evaluated once, applied twice.
 
 pub mod kernel;
+pub mod portable;
 
 /// A scheme that starts and ends with a kick: `kick[0] drift[0] kick[1] … drift[n-1] kick[n]`.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::units::Units;
+use crate::{contract::Contract, units::Units};
 
 /// A scenario file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,7 +27,7 @@ pub struct Scenario {
     pub gravity: Gravity,
     /// Which sequence of floating-point operations turns two particles into one integer impulse.
     #[serde(default)]
-    pub contract: ContractName,
+    pub contract: Contract,
     /// How particles move, and the time step.
     pub integrator: Integrator,
     /// When the run ends.
@@ -63,15 +63,6 @@ pub struct Gravity {
     pub constant: Option<f64>,
     /// Plummer softening length.
     pub softening: f64,
-}
-
-/// Names of the pair contracts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ContractName {
-    /// f64 with fused multiply-add, correctly rounded root and division: the same bits on any IEEE CPU.
-    #[default]
-    Native64,
 }
 
 /// Names of the splittings, each with its time step.

@@ -8,10 +8,11 @@ use std::collections::BTreeSet;
 use super::checkpoint::Header;
 use crate::{
     audit::{Breach, Drifts, Exact, Recount, exact},
+    contract::Contract,
     ledger::Amounts,
     math::cross,
     particle::Particle,
-    quanta::{MASS_RANGE_BITS, MOMENTUM_RANGE_BITS, POSITION_RANGE_BITS, exp2},
+    quanta::{MASS_RANGE_BITS, MOMENTUM_RANGE_BITS, exp2},
     scenario::{
         format::{QuantaChoice, Scenario},
         read,
@@ -32,8 +33,8 @@ const TOTAL_BITS_MAX: u32 = 94;
 /// # Errors
 /// The first thing that is wrong, in words.
 pub fn validate(header: &Header, particles: &[Particle]) -> Result<(), String> {
-    check_particles(particles)?;
     let scenario = read::read("scenario", &header.scenario, &[]).map_err(|report| format!("its scenario: {report}"))?;
+    check_particles(particles, scenario.contract)?;
     check_quanta(header, &scenario, particles)?;
     check_steps(header, &scenario)?;
     check_names(header, particles)?;
@@ -46,7 +47,7 @@ fn must(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(otherwise()) }
 }
 
-fn check_particles(particles: &[Particle]) -> Result<(), String> {
+fn check_particles(particles: &[Particle], contract: Contract) -> Result<(), String> {
     must(!particles.is_empty(), || "it has no particles".into())?;
     let in_order = particles.windows(2).find(|pair| pair[0].id >= pair[1].id);
     must(in_order.is_none(), || "its particles are not in order of identity, or one is there twice".into())?;
@@ -58,12 +59,12 @@ fn check_particles(particles: &[Particle]) -> Result<(), String> {
         let mass = particle.mass.quanta;
         let right = 0 < mass && mass <= 1 << MASS_RANGE_BITS;
         must(right, || format!("particle {id} has a mass of {mass} quanta"))?;
-        let right = within(particle.position.0, POSITION_RANGE_BITS);
+        let right = within(particle.position.0, contract.position_bits());
         must(right, || format!("particle {id} is out of the range of positions"))?;
         let right = within(particle.momentum.0, MOMENTUM_RANGE_BITS);
         must(right, || format!("particle {id} is out of the range of momenta"))?;
         let radius = particle.radius.0;
-        let right = (0..=1 << POSITION_RANGE_BITS).contains(&radius);
+        let right = (0..=1_i64 << contract.position_bits()).contains(&radius);
         must(right, || format!("particle {id} has a radius of {radius} quanta"))
     })
 }

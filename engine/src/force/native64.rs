@@ -12,8 +12,38 @@
 //! each other *first*: `(m_i·w)·m_j` rounds differently from `(m_j·w)·m_i` in a few pairs of a million, and a small test does
 //! not find them. K is valid below 2⁵¹ quanta; [`crate::math::out_of_magic`] tells.
 
-use super::Kick;
-use crate::math::{MAGIC, magic_integer};
+use super::{
+    Kick,
+    kernel::{self, Formula, Pull},
+};
+use crate::math::MAGIC;
+
+/// The contract, for the lanes of [`super::kernel`].
+#[derive(Clone, Copy, Debug)]
+pub struct Native64;
+
+impl Formula for Native64 {
+    #[inline(always)]
+    fn distance2(d: [f64; 3], softening2: f64) -> f64 {
+        d[0].mul_add(d[0], d[1].mul_add(d[1], d[2].mul_add(d[2], softening2)))
+    }
+
+    #[inline(always)]
+    fn pull(r2: f64, masses: f64, factor: f64) -> Pull {
+        let r = r2.sqrt();
+        Pull { f: (masses * factor) / (r2 * r), r }
+    }
+
+    #[inline(always)]
+    fn shifted(f: f64, d: f64) -> f64 {
+        f.mul_add(d, MAGIC)
+    }
+
+    #[inline(always)]
+    fn binding(r2: f64, masses: f64, energy_factor: f64) -> f64 {
+        (masses * energy_factor) / r2.sqrt()
+    }
+}
 
 /// The impulse on i [momentum quanta].
 ///
@@ -21,35 +51,13 @@ use crate::math::{MAGIC, magic_integer};
 #[inline(always)]
 #[must_use]
 pub fn impulse(d: [f64; 3], masses: [f64; 2], kick: Kick) -> [i64; 3] {
-    let r2 = distance2(d, kick.softening2);
-    let f = ((masses[0] * masses[1]) * kick.factor) / (r2 * r2.sqrt());
-    d.map(|d| magic_integer(f.mul_add(d, MAGIC)))
-}
-
-/// Minus the potential energy of a pair [energy quanta], not yet rounded to an integer.
-#[inline(always)]
-#[must_use]
-pub fn binding(d: [f64; 3], masses: [f64; 2], energy_factor: f64, softening2: f64) -> f64 {
-    ((masses[0] * masses[1]) * energy_factor) / distance2(d, softening2).sqrt()
-}
-
-/// r² + ε², in the order of the contract.
-#[inline(always)]
-fn distance2(d: [f64; 3], softening2: f64) -> f64 {
-    d[0].mul_add(d[0], d[1].mul_add(d[1], d[2].mul_add(d[2], softening2)))
-}
-
-/// From `from` to `to`, exact as an integer, then to the nearest float.
-#[inline(always)]
-#[must_use]
-pub fn separation(from: [i64; 3], to: [i64; 3]) -> [f64; 3] {
-    std::array::from_fn(|axis| to[axis].wrapping_sub(from[axis]) as f64)
+    kernel::impulse::<Native64>(d, masses, kick)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::math::out_of_magic;
+    use crate::{force::separation, math::out_of_magic};
 
     const KICK: Kick = Kick { factor: 0.7, softening2: 0.0 };
 
