@@ -70,7 +70,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 const ASSEMBLY: &[&str] = &["lib", "cli", "main"];
 
 /// The only files with unsafe code; each has a safe twin and a test that holds the two together.
-const UNSAFE: &[&str] = &["engine/src/backend/isa.rs"];
+const UNSAFE: &[&str] = &["engine/src/backend/gpu/door.rs", "engine/src/backend/isa.rs"];
 
 /// The longest a function may be, signature and braces included [lines].
 const FUNCTION_LINES_MAX: usize = 70;
@@ -139,7 +139,7 @@ fn every_file_says_what_it_is_for() {
 }
 
 #[test]
-fn unsafe_has_one_door() {
+fn unsafe_has_no_other_doors() {
     let used = |source: &Source| words(&source.code()).any(|word| word == "unsafe");
     let found: Vec<String> = all_sources().into_iter().filter(used).map(|source| source.name).collect();
 
