@@ -7,6 +7,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::{Command, Output},
 };
 
 use emmy::backend::gpu::{
@@ -80,6 +81,47 @@ fn an_unknown_name_is_refused_with_what_there_is() {
     assert!(matches!(error, GpuError::UnknownAdapter { .. }), "{error:?}");
     assert!(error.to_string().contains("`Voodoo 2`") && error.to_string().contains(&there), "{error}");
     assert!(error.remedy().contains("emmy devices"), "{}", error.remedy());
+}
+
+#[test]
+fn the_program_lists_devices_with_their_verdicts() {
+    let name = lavapipe().facts().name.clone();
+
+    let (table, json) = (devices(&["devices"]), devices(&["devices", "--json"]));
+
+    let text = String::from_utf8(table.stdout).expect("emmy writes UTF-8");
+    let line = text.lines().find(|line| line.contains(&name)).unwrap_or_else(|| panic!("no line for {name}:\n{text}"));
+    assert_eq!(line.matches("passed").count(), 2, "{line}");
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("it is JSON");
+    let list = json["devices"].as_array().expect("a list");
+    let entry = list.iter().find(|entry| entry["name"] == name.as_str()).expect("lavapipe is there");
+    assert_eq!(entry["self_test"], serde_json::json!({ "single": "passed", "double": "passed" }), "{entry}");
+    assert_eq!((&entry["kind"], &entry["strict"]), (&"software".into(), &true.into()), "{entry}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn without_any_device_the_program_says_what_to_install() {
+    let mut command = emmy(&["devices"]);
+    let nowhere = command.env("VK_DRIVER_FILES", "/nonexistent").env("VK_ICD_FILENAMES", "/nonexistent");
+
+    let output = nowhere.output().expect("emmy starts");
+
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(3), 0), "{told}");
+    assert!(told.contains("no GPU here") && told.contains("mesa-vulkan-drivers"), "{told}");
+}
+
+fn emmy(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_emmy"));
+    command.args(arguments);
+    command
+}
+
+fn devices(arguments: &[&str]) -> Output {
+    let output = emmy(arguments).output().expect("emmy starts");
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output
 }
 
 // ------------------------------------------------------------------------------------------------- arithmetic
