@@ -80,7 +80,7 @@ const LONG_FUNCTIONS: &[(&str, &str, usize)] = &[];
 
 /// Every command of README.md, the file that runs it, and the text in that file which does.
 const COMMANDS: &[(&str, &str, &str)] = &[
-    ("cargo test", ".ci/run", "run_command_of_readme test-command"),
+    ("tests/run", ".ci/run", "run_command_of_readme test-command"),
     ("cargo run --release -- run scenarios/outer_solar_system.ron", ".ci/run", "run_command_of_readme run-command"),
 ];
 
