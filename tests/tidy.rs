@@ -83,7 +83,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 const ASSEMBLY: &[&str] = &["lib", "cli", "main"];
 
 /// The only files with unsafe code; each has a safe twin and a test that holds the two together.
-const UNSAFE: &[&str] = &["engine/src/backend/isa.rs"];
+const UNSAFE: &[&str] = &["engine/src/backend/gpu/door.rs", "engine/src/backend/isa.rs"];
 
 /// The longest a function may be, signature and braces included [lines].
 const FUNCTION_LINES_MAX: usize = 70;
@@ -93,7 +93,7 @@ const LONG_FUNCTIONS: &[(&str, &str, usize)] = &[];
 
 /// Every command of README.md, the file that runs it, and the text in that file which does.
 const COMMANDS: &[(&str, &str, &str)] = &[
-    ("cargo test", ".ci/run", "run_command_of_readme test-command"),
+    ("tests/run", ".ci/run", "run_command_of_readme test-command"),
     ("cargo run --release -- run scenarios/outer_solar_system.ron", ".ci/run", "run_command_of_readme run-command"),
 ];
 
@@ -152,7 +152,7 @@ fn every_file_says_what_it_is_for() {
 }
 
 #[test]
-fn unsafe_has_one_door() {
+fn unsafe_has_no_other_doors() {
     let used = |source: &Source| words(&source.code()).any(|word| word == "unsafe");
     let found: Vec<String> = all_sources().into_iter().filter(used).map(|source| source.name).collect();
 

@@ -1,11 +1,11 @@
-//! Runs a kernel on the widest instruction set of this machine: the one door to `unsafe` in the engine.
+//! Runs a kernel on the widest instruction set of this machine: the door to `unsafe` on the CPU.
 //!
 //! A [`Kernel`] is safe code with an inlined body. Each function below compiles that body once more with other CPU features
 //! switched on; the results are equal bit for bit, because Rust never contracts or reorders floating-point operations.
 //! `tests/exactness.rs` proves it for every kernel, and [`Isa::Scalar`] is the safe twin that needs no feature at all.
 #![expect(
     unsafe_code,
-    reason = "calls functions whose CPU features are asked for at run time; every other file is safe"
+    reason = "calls functions whose CPU features are asked for at run time; every other file of the CPU is safe"
 )]
 
 use std::{fmt, str::FromStr, sync::OnceLock};

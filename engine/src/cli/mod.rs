@@ -4,6 +4,7 @@
 
 mod check;
 mod demo;
+mod devices;
 mod info;
 mod load;
 mod new;
@@ -91,6 +92,8 @@ enum Command {
     Info(info::InfoArgs),
     /// A first run that needs no file: the outer Solar System.
     Demo(demo::DemoArgs),
+    /// List the GPUs of this machine, and whether they compute what the CPU computes.
+    Devices(devices::DevicesArgs),
 }
 
 /// Which scenario, and what of it is overridden.
@@ -158,6 +161,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::New(args) => new::new(&args, &cli.talk),
         Command::Info(args) => info::info(&args),
         Command::Demo(args) => demo::demo(&args, &cli.talk),
+        Command::Devices(args) => devices::devices(&args),
     };
     exit.into()
 }
