@@ -1,6 +1,6 @@
-// CPU twin: engine/src/force/portable32.rs.
+// The contract portable32 on tiles of pairs. CPU twin: engine/src/force/portable32.rs::impulse
 //
-// The contract portable32 on tiles of pairs: impulses, and the potential energy that goes with them. Each invocation has one
+// Impulses, and the potential energy that goes with them. Each invocation has one
 // row and goes through the sources, a tile of them at a time in workgroup memory. Only + − × on f32, in the order of the
 // contract, and integers of 32 bits; the module is compiled so that no driver may fuse or reorder them.
 

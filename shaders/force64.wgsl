@@ -1,6 +1,6 @@
-// CPU twin: engine/src/force/portable64.rs.
+// The contract portable64 on tiles of pairs. CPU twin: engine/src/force/portable64.rs::impulse
 //
-// The contract portable64 on tiles of pairs: impulses, and the potential energy that goes with them. Each invocation has one
+// Impulses, and the potential energy that goes with them. Each invocation has one
 // row and goes through the sources, a tile of them at a time in workgroup memory. Only + − × on floats, in the order of the
 // contract; the module is compiled so that no driver may fuse or reorder them.
 

@@ -1,6 +1,6 @@
-// CPU twin: engine/src/integrator/kernel.rs and engine/src/integrator/portable.rs.
+// Kicks and drifts with their bookings. CPU twin: engine/src/integrator/portable.rs::displacement
 //
-// Kicks and drifts with their bookings, and the recount after a step: integers alone, the same for every portable contract.
+// And the recount after a step: integers alone, the same for every portable contract.
 
 /// What one dispatch needs to know. Its mirror is `Stage` in engine/src/backend/gpu/steps.rs.
 struct Stage {
@@ -35,8 +35,8 @@ const MOMENTUM: u32 = 12u;
 const ANGULAR_MOMENTUM: u32 = 15u;
 const OUT_OF_RANGE: u32 = 1u;
 
-fn load(column: ptr<storage, array<vec2<u32>>, read_write>, row: u32) -> array<vec2<u32>, 3> {
-    return array<vec2<u32>, 3>((*column)[row], (*column)[stage.rows + row], (*column)[2u * stage.rows + row]);
+fn position_of(row: u32) -> array<vec2<u32>, 3> {
+    return array<vec2<u32>, 3>(position[row], position[stage.rows + row], position[2u * stage.rows + row]);
 }
 
 /// Whether v is not within ±2⁶².
@@ -128,7 +128,7 @@ fn kick_and_drift(
     @builtin(local_invocation_index) lane: u32,
 ) {
     for (var row = id.x; row < stage.rows; row += groups.x * GROUP) {
-        let x = load(&position, row);
+        let x = position_of(row);
         let p = kick(row, x);
         drift(row, x, p);
     }
@@ -142,7 +142,7 @@ fn kick_and_count(
     @builtin(local_invocation_index) lane: u32,
 ) {
     for (var row = id.x; row < stage.rows; row += groups.x * GROUP) {
-        let x = load(&position, row);
+        let x = position_of(row);
         let p = kick(row, x);
         for (var axis = 0u; axis < 3u; axis++) { tally_add(MOMENTUM + axis, widen(p[axis])); }
         if stage.angular != 0u { tally_cross(ANGULAR_MOMENTUM, x, p); }

@@ -1,6 +1,6 @@
-// CPU twin: `recount` and `count` in engine/src/commit.rs, and engine/src/snapshot/root.rs.
+// What is counted over particles one by one. CPU twin: engine/src/commit.rs::recount
 //
-// Everything that is counted over particles one by one, in one pass: what the audit compares, what may drift, the state root.
+// In one pass: what the audit compares, what may drift, and the state root (engine/src/snapshot/root.rs).
 
 /// What one dispatch needs to know. Its mirror is `Survey` in engine/src/backend/gpu/survey.rs.
 struct Survey {

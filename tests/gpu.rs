@@ -5,19 +5,23 @@
 //! strict modules keep. The tests of shader sources need no device at all.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
 
 use emmy::backend::gpu::{
+    Gpu,
     adapter::{Adapter, Adapters, Kind},
     compute::{self, Binding},
     device::Device,
     error::GpuError,
+    programs,
     selftest::{self, Failure, Precision},
     strict::{self, Strictness},
 };
+use emmy::contract::Contract;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const INSTALL: &str =
@@ -235,6 +239,14 @@ fn strict_and_plain_modules_agree_on_integers() {
     assert_eq!(words(&strict).next(), Some(first), "the first hash, as the CPU computes it");
 }
 
+#[test]
+fn a_block_of_bodies_moves_as_on_the_cpu() {
+    for contract in [Contract::Portable64] {
+        let tested = Gpu::new(open(), contract);
+        assert!(tested.is_ok(), "{contract}: {}", tested.expect_err("it failed"));
+    }
+}
+
 /// Devices other than lavapipe may fail; none may bring the program down.
 #[test]
 fn every_device_gives_a_verdict() {
@@ -303,12 +315,18 @@ fn a_fault_of_ours_is_told_apart_from_a_loss_and_the_first_one_stays() {
 // ---------------------------------------------------------------------------------------------------- shaders
 
 #[test]
-fn every_shader_is_valid() {
-    for (name, source) in shaders() {
+fn every_shader_is_valid_as_it_is_compiled() {
+    let whole = shaders().into_iter().filter(|(name, _)| name.starts_with("shaders/selftest"));
+    let assembled = programs::sources().into_iter().map(|(name, source)| (name.to_owned(), source));
+    let mut seen = BTreeSet::new();
+    for (name, source) in whole.chain(assembled) {
         if let Err(message) = strict::validate(&source) {
             panic!("{name}:\n{message}");
         }
+        seen.insert(name);
     }
+    let missing: Vec<_> = shaders().into_iter().map(|(name, _)| name).filter(|name| !seen.contains(name)).collect();
+    assert!(missing.iter().all(|name| name.starts_with("shaders/part/")), "never compiled: {missing:?}");
 }
 
 /// The first line ends in `CPU twin: engine/src/….rs::function`.

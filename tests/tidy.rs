@@ -27,7 +27,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     // How they move.
     ("force", &["contract", "math", "quanta"]),
     ("integrator", &["contract", "math", "particle", "quanta"]),
-    ("backend", &["contract", "force", "integrator", "math", "particle", "quanta"]),
+    ("backend", &["contract", "force", "integrator", "math", "metrics", "particle", "quanta"]),
     // Whether it counts.
     ("audit", &["ledger", "math", "particle", "quanta", "scenario"]),
     ("advance", &["audit", "backend", "contract", "force", "integrator", "ledger", "math", "particle", "quanta"]),

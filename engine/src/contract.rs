@@ -62,7 +62,7 @@ impl Contract {
     /// and every difference is an exact f64. On f32: 47, so that a position is the sum of two f32 of 24 bits and a difference
     /// comes out of them with one rounding.
     #[must_use]
-    pub fn position_bits(self) -> u32 {
+    pub const fn position_bits(self) -> u32 {
         match self {
             Self::Native64 => 61,
             Self::Portable64 => 52,

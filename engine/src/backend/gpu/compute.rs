@@ -1,7 +1,7 @@
 //! Runs a compute shader over buffers: once, from bytes to bytes ([`run`]), or piece by piece for buffers that stay.
 //!
 //! Modules that bypass wgpu tell it nothing about their bindings, so the layout is always given: bindings are numbered from 0
-//! without a gap, all in group 0, and the entry point is `main`.
+//! without a gap, all in group 0.
 
 use std::sync::mpsc;
 
@@ -59,22 +59,29 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Compiles `main` of a module, for bindings of these kinds in the order of their numbers.
+    /// Compiles an entry point of a module, for bindings of these kinds in the order of their numbers, and so many bytes of
+    /// immediates.
     #[must_use]
-    pub fn new(device: &Device, module: &wgpu::ShaderModule, bindings: &[Access]) -> Self {
+    pub fn new(
+        device: &Device,
+        module: &wgpu::ShaderModule,
+        entry: &str,
+        bindings: &[Access],
+        immediates: usize,
+    ) -> Self {
         let entries: Vec<_> = (0..).zip(bindings).map(|(number, access)| layout_entry(number, *access)).collect();
         let descriptor = wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries };
         let layout = device.wgpu().create_bind_group_layout(&descriptor);
         let pipeline_layout = device.wgpu().create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label: None,
             bind_group_layouts: &[Some(&layout)],
-            immediate_size: 0,
+            immediate_size: immediates as u32,
         });
         let pipeline = device.wgpu().create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: None,
             layout: Some(&pipeline_layout),
             module,
-            entry_point: Some("main"),
+            entry_point: Some(entry),
             compilation_options: Default::default(),
             cache: None,
         });
@@ -176,7 +183,7 @@ pub fn run(
 ) -> Result<Vec<Vec<u8>>, GpuError> {
     let buffers = bindings.iter().map(|binding| binding.buffer(device)).collect::<Result<Vec<_>, _>>()?;
     assert!(buffers.iter().all(|buffer| buffer.size() > 0 && buffer.size() % 4 == 0), "buffers of whole words");
-    let pipeline = Pipeline::new(device, module, &bindings.iter().map(Binding::access).collect::<Vec<_>>());
+    let pipeline = Pipeline::new(device, module, "main", &bindings.iter().map(Binding::access).collect::<Vec<_>>(), 0);
     let bound = pipeline.bind(device, &buffers.iter().collect::<Vec<_>>());
     let mut encoder = device.wgpu().create_command_encoder(&Default::default());
     pipeline.dispatch(&mut encoder, &bound, groups);

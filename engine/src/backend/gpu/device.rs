@@ -75,14 +75,23 @@ impl Device {
 
     /// Waits until all that was submitted is done, and checks.
     pub fn wait(&self) -> Result<(), GpuError> {
+        self.poll(wgpu::PollType::wait_indefinitely())
+    }
+
+    fn poll(&self, until: wgpu::PollType) -> Result<(), GpuError> {
         // When a device is lost while somebody waits for it, wgpu calls the callback first and then panics in `poll`.
-        let waited = catch_unwind(AssertUnwindSafe(|| self.wgpu.poll(wgpu::PollType::wait_indefinitely())));
+        let waited = catch_unwind(AssertUnwindSafe(|| self.wgpu.poll(until)));
         self.check()?;
         match waited {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(self.lost(&error.to_string())),
             Err(_) => Err(self.lost("it stopped answering")),
         }
+    }
+
+    /// Waits until this submission is done, and checks.
+    pub fn wait_for(&self, submission: wgpu::SubmissionIndex) -> Result<(), GpuError> {
+        self.poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout: None })
     }
 
     /// Loses the device, as a reset of the driver would: for tests that inject this fault, and for nothing else.

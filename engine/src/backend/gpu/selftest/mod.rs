@@ -4,6 +4,7 @@
 //! the CPU as a bit pattern. It leaves out what shaders do without, because no specification promises it: division, square
 //! roots, `fma`, and results below the normal range. `tests/gpu.rs` holds the controls that must turn red.
 
+mod block;
 mod double;
 mod single;
 
@@ -13,11 +14,13 @@ use bytemuck::Pod;
 use thiserror::Error;
 
 use super::{
+    Gpu,
     compute::{self, Binding},
     device::Device,
     error::GpuError,
     strict::{self, Strictness},
 };
+use crate::contract::Contract;
 
 /// Inputs of the table. Enough that a device which fuses or reorders is caught many times over.
 const INPUTS: usize = 4096;
@@ -81,6 +84,21 @@ pub fn operations(device: &Device, strictness: Strictness, precision: Precision)
     failed.map_or(Ok(()), |failure| {
         Err(GpuError::SelfTest { device: device.facts().name.clone(), failure: Box::new(failure) })
     })
+}
+
+/// What a contract asks of a device, and whether its operations give the bits of the CPU.
+pub fn requirements(device: &Device, contract: Contract) -> Result<(), GpuError> {
+    if !device.facts().features.immediates {
+        let (device, feature, purpose) = (device.facts().name.clone(), "immediates", "every shader of the engine");
+        return Err(GpuError::Feature { device, feature, purpose });
+    }
+    operations(device, Strictness::Strict, Precision::Single)?;
+    if contract.is_single() { Ok(()) } else { operations(device, Strictness::Strict, Precision::Double) }
+}
+
+/// Whether a block of bodies moves as on the CPU. What was uploaded before is gone.
+pub fn bodies(gpu: &mut Gpu) -> Result<(), GpuError> {
+    block::compare(gpu)
 }
 
 /// The whole table.

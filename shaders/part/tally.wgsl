@@ -1,9 +1,9 @@
-// CPU twin: engine/src/backend/gpu/tally.rs.
+// Sums of 128-bit integers over all particles. CPU twin: engine/src/backend/gpu/tally.rs::sum_of_limbs
 //
-// Sums of 128-bit integers over all particles. Each sum is kept as eight limbs of 16 bits in words of 32, so that limbs can be
+// Each sum is kept as eight limbs of 16 bits in words of 32, so that limbs can be
 // added in any order by whoever comes first, without carries; 65,536 additions fit. A workgroup adds up its own, carries once,
-// and adds the result to the record that the host reads. SUMS is the number of sums of a record, FLAGS the index of its last
-// word, RECORD its length; they are put in when the shader is compiled.
+// and adds the result to the record that the host reads. Who assembles the
+// shader says how many SUMS a record has, the index FLAGS of its word of flags, and its length RECORD.
 
 const LIMBS: u32 = 8u;
 

@@ -1,6 +1,6 @@
-// CPU twin: the integer arithmetic of engine/src/integrator/portable.rs and of `i128`.
+// Integers of 64 and 128 bits. CPU twin: engine/src/integrator/portable.rs::round_to_even
 //
-// Integers of 64 bits (`vec2<u32>`) and of 128 bits (`vec4<u32>`), low word first, signed ones in two's complement. Every
+// They are `u128` and `i128` there. Here, integers of 64 bits (`vec2<u32>`) and of 128 bits (`vec4<u32>`), low word first, signed ones in two's complement. Every
 // operation is exact or wraps, on every device: no 64-bit type, no float.
 
 fn is_negative(v: vec2<u32>) -> bool {
