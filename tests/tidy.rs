@@ -29,9 +29,41 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("integrator", &["contract", "math", "particle", "quanta"]),
     ("backend", &["contract", "force", "integrator", "math", "metrics", "particle", "quanta"]),
     // Whether it counts.
+    ("residence", &["backend", "ledger", "step"]), // where the committed state is
     ("audit", &["ledger", "math", "particle", "quanta", "scenario"]),
-    ("advance", &["audit", "backend", "contract", "force", "integrator", "ledger", "math", "particle", "quanta"]),
-    ("commit", &["advance", "audit", "backend", "force", "ledger", "math", "particle", "quanta", "scenario", "step"]),
+    (
+        "advance",
+        &[
+            "audit",
+            "backend",
+            "contract",
+            "force",
+            "integrator",
+            "ledger",
+            "math",
+            "metrics",
+            "particle",
+            "quanta",
+            "residence",
+        ],
+    ),
+    (
+        "commit",
+        &[
+            "advance",
+            "audit",
+            "backend",
+            "force",
+            "ledger",
+            "math",
+            "metrics",
+            "particle",
+            "quanta",
+            "residence",
+            "scenario",
+            "step",
+        ],
+    ),
     (
         "snapshot",
         &[
@@ -65,6 +97,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "particle",
             "plugins",
             "quanta",
+            "residence",
             "snapshot",
             "step",
         ],

@@ -5,6 +5,7 @@
 //! from there gives the bits that this burst had at that step. So to undo one step of a burst nothing has to be saved.
 //!
 //! The walk is written once, over [`Mover`]; large sets move by tiles and blocks, a handful of bodies by [`crate::backend::few`].
+//! A device walks by itself, and its records are judged here, some steps late, by the same rules: [`propose_on_device`].
 
 use bevy_ecs::prelude::*;
 
@@ -13,6 +14,7 @@ use crate::{
     backend::{
         cpu::{Bookings, Cpu},
         few::{Few, Walk},
+        gpu::{Gpu, Stages, error::GpuError, tally::StepRecord},
         isa::Kernel,
     },
     contract::Contract,
@@ -23,8 +25,10 @@ use crate::{
     },
     ledger::{Amounts, DRIFT_ROUNDING, KICK_ROUNDING, Ledger, REACTION},
     math::add3,
+    metrics::{Phase, Phases, Stopwatch},
     particle::{self, Names, ParticleRef, WorkingSet},
     quanta::{Quanta, exp2},
+    residence::Residence,
 };
 
 /// How particles move in one direction of time: a splitting, with its shares turned into factors of the kernels.
@@ -92,7 +96,7 @@ pub struct Proposal {
     pub ledger_before: Ledger,
 }
 
-/// Takes the particles into the working set.
+/// Takes the particles into the working set, unless a device is ahead of them.
 ///
 /// # Errors
 /// If particles are not stored in dense tables.
@@ -100,25 +104,47 @@ pub fn admit(
     particles: Query<'_, '_, ParticleRef>,
     mut set: ResMut<'_, WorkingSet>,
     mut impulse: ResMut<'_, Impulse>,
+    gpu: Option<ResMut<'_, Gpu>>,
+    residence: Res<'_, Residence>,
 ) -> Result {
-    if particle::gather(&particles, &mut set)? {
+    if residence.is_away() {
+        return Ok(());
+    }
+    let changes = particle::gather(&particles, &mut set)?;
+    if changes.pull {
         impulse.forget();
+    }
+    if let (true, Some(mut gpu)) = (changes.any(), gpu) {
+        gpu.unload();
     }
     Ok(())
 }
 
 /// Proposes the steps of the pass and posts what they booked.
+#[expect(clippy::too_many_arguments, reason = "a system names everything that it reads")]
 pub fn advance(
     cpu: Res<'_, Cpu>,
-    plan: Res<'_, Plan>,
-    pass: Res<'_, Pass>,
-    mut set: ResMut<'_, WorkingSet>,
-    mut impulse: ResMut<'_, Impulse>,
+    gpu: Option<ResMut<'_, Gpu>>,
+    (plan, pass): (Res<'_, Plan>, Res<'_, Pass>),
+    (mut set, mut impulse): (ResMut<'_, WorkingSet>, ResMut<'_, Impulse>),
     mut ledger: ResMut<'_, Ledger>,
     mut proposal: ResMut<'_, Proposal>,
+    mut residence: ResMut<'_, Residence>,
+    mut phases: ResMut<'_, Phases>,
 ) {
     proposal.ledger_before = ledger.clone();
-    proposal.burst = propose(&cpu, &mut set, &mut impulse, &plan, &ledger.due(), pass.steps);
+    let due = ledger.due();
+    proposal.burst = match gpu {
+        None => propose(&cpu, &mut set, &mut impulse, &plan, &due, pass.steps),
+        Some(mut gpu) => {
+            let proposed = propose_on_device(&mut gpu, &cpu, &mut set, &plan, &due, pass.steps);
+            proposed.unwrap_or_else(|fault| {
+                residence.fault = Some(fault);
+                Burst::default()
+            })
+        }
+    };
+    phases.add_all(&proposal.burst.phases);
     proposal.burst.book.post(&mut ledger);
 }
 
@@ -147,6 +173,8 @@ pub struct Burst {
     pub trouble: Option<Trouble>,
     /// What the particles gained from the accounts in the good steps and in the bad one.
     pub book: Book,
+    /// Where the time went.
+    pub phases: Phases,
 }
 
 /// What a burst posts to the ledger: gains of the particles.
@@ -166,6 +194,15 @@ impl Book {
     pub fn gained(&self) -> Amounts {
         let rounding = add3(self.kick_rounding, self.drift_rounding);
         self.reaction.plus(Amounts { angular_momentum: rounding, ..Amounts::default() })
+    }
+
+    /// Both together.
+    fn plus(&self, other: &Self) -> Self {
+        Self {
+            kick_rounding: add3(self.kick_rounding, other.kick_rounding),
+            drift_rounding: add3(self.drift_rounding, other.drift_rounding),
+            reaction: self.reaction.plus(other.reaction),
+        }
     }
 
     #[inline(always)]
@@ -297,12 +334,73 @@ pub fn propose(
     let few = if plan.contract == Contract::Native64 { Few::of(set) } else { None };
     match few {
         Some(mut few) => {
-            let burst = cpu.isa().run(FewWalk { few: &mut few, plan, due, steps });
+            let watch = Stopwatch::start();
+            let mut burst = cpu.isa().run(FewWalk { few: &mut few, plan, due, steps });
             few.put_back(set);
+            burst.phases.add(Phase::Force, watch.seconds());
             burst
         }
-        None => walk(&mut Many { cpu, set, impulse, contract: plan.contract, guarded: plan.guarded }, plan, due, steps),
+        None => {
+            let phases = Phases::default();
+            let mut many = Many { cpu, set, impulse, contract: plan.contract, guarded: plan.guarded, phases };
+            let burst = walk(&mut many, plan, due, steps);
+            Burst { phases: many.phases, ..burst }
+        }
     }
+}
+
+/// Proposes up to `steps` steps on a device, which takes the working set first if it does not hold it yet.
+///
+/// What the device finds wrong is looked at on the CPU, from the last good step, because only there pairs and particles have names;
+/// the working set then stands after the bad step, as after [`propose`].
+///
+/// # Errors
+/// If the device fails, or if the CPU does not find what the device has found.
+pub fn propose_on_device(
+    gpu: &mut Gpu,
+    cpu: &Cpu,
+    set: &mut WorkingSet,
+    plan: &Plan,
+    due: &Amounts,
+    steps: u64,
+) -> Result<Burst, GpuError> {
+    if !gpu.is_loaded() {
+        gpu.upload(set)?;
+    }
+    gpu.keep();
+    let stages = Stages { kicks: &plan.kicks, strides: &plan.strides, guarded: plan.guarded, angular: plan.angular };
+    let mut burst = Burst::default();
+    let mut good = true;
+    gpu.propose(&stages, steps, |record| {
+        good = judge(&mut burst, record, due, plan.angular);
+        good
+    })?;
+    if !good {
+        gpu.restore();
+        gpu.propose(&stages, burst.good, |_| true)?;
+        gpu.download(set)?;
+        let due = due.plus(burst.book.gained());
+        let bad = propose(cpu, set, &mut Impulse::default(), plan, &due, 1);
+        if bad.trouble.is_none() {
+            return Err(GpuError::Disagrees { device: gpu.device().facts().name.clone() });
+        }
+        burst = Burst { trouble: bad.trouble, book: burst.book.plus(&bad.book), ..burst };
+    }
+    burst.phases = gpu.take_phases();
+    Ok(burst)
+}
+
+/// Takes the record of one step into a burst, if it is good.
+fn judge(burst: &mut Burst, record: &StepRecord, due: &Amounts, angular: bool) -> bool {
+    let mut book = burst.book;
+    book.take(&record.bookings);
+    let outside = record.pair_out_of_range || record.bookings.outside();
+    if outside || recount(&record.totals, due, &book, angular).is_err() {
+        return false;
+    }
+    burst.book = book;
+    burst.good += 1;
+    true
 }
 
 /// Impulses of the last force evaluation: kept, because the next step begins with them.
@@ -327,6 +425,7 @@ struct Many<'a> {
     impulse: &'a mut Impulse,
     contract: Contract,
     guarded: bool,
+    phases: Phases,
 }
 
 impl Mover for Many<'_> {
@@ -335,18 +434,21 @@ impl Mover for Many<'_> {
             return Ok(());
         }
         self.impulse.fresh = None;
-        self.cpu.impulses(self.set, self.contract, kick, self.guarded, &mut self.impulse.sums)?;
+        let Self { cpu, set, impulse, contract, guarded, .. } = self;
+        self.phases.time(Phase::Force, || cpu.impulses(set, *contract, kick, *guarded, &mut impulse.sums))?;
         self.impulse.fresh = Some(kick);
         Ok(())
     }
 
     fn kick_and_drift(&mut self, stride: Stride, angular: bool) -> Bookings {
         self.impulse.fresh = None;
-        self.cpu.kick_and_drift(self.set, &self.impulse.sums, self.contract, stride, angular)
+        let Self { cpu, set, impulse, contract, .. } = self;
+        self.phases.time(Phase::Motion, || cpu.kick_and_drift(set, &impulse.sums, *contract, stride, angular))
     }
 
     fn kick_and_count(&mut self, angular: bool) -> (Bookings, Totals) {
-        self.cpu.kick_and_count(self.set, &self.impulse.sums, angular)
+        let Self { cpu, set, impulse, .. } = self;
+        self.phases.time(Phase::Audit, || cpu.kick_and_count(set, &impulse.sums, angular))
     }
 }
 

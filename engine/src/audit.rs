@@ -244,6 +244,12 @@ impl Centre {
         centre
     }
 
+    /// From sums that somebody else made: Σ m·x, and Σ m.
+    #[must_use]
+    pub fn of_sums(sum: [i128; 3], mass: i128) -> Self {
+        Self { sum, mass }
+    }
+
     /// The centre of mass [position quanta]; the origin where nothing has mass.
     #[must_use]
     pub fn place(&self) -> [f64; 3] {

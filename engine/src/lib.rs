@@ -5,7 +5,7 @@
 //! the same bits on any number of threads and on any instruction set.
 //!
 //! From low to high: [`quanta`], [`contract`], [`math`], [`units`], [`particle`], [`step`], [`ledger`] and [`metrics`] say what things are;
-//! [`scenario`] what a run means; [`force`], [`integrator`] and [`backend`] how particles move; [`audit`], [`advance`],
+//! [`scenario`] what a run means; [`force`], [`integrator`] and [`backend`] how particles move; [`audit`], [`residence`], [`advance`],
 //! [`commit`] and [`snapshot`] whether a step counts and what is kept of it; [`plugins`], [`node`], [`spawn`] and [`run`] put it
 //! together; [`cli`] is the program. `tests/tidy.rs` holds these layers.
 //!
@@ -26,6 +26,7 @@ pub mod node;
 pub mod particle;
 pub mod plugins;
 pub mod quanta;
+pub mod residence;
 pub mod run;
 pub mod scenario;
 pub mod snapshot;

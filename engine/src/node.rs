@@ -10,17 +10,22 @@ use bevy_ecs::{
 };
 
 use crate::{
-    advance::{Impulse, Pass, Plan, Proposal},
+    advance::{Impulse, Pass, Plan, Proposal, propose},
     audit::{BreachReport, Centre, Drifts, Recount, Rules, Verdict},
-    backend::cpu::Cpu,
+    backend::{
+        Backend,
+        cpu::Cpu,
+        gpu::{Gpu, error::GpuError},
+    },
     commit::{self, Breaches, Finding},
     force::Law,
     integrator::Splitting,
     ledger::{Amounts, Ledger},
-    metrics::Work,
+    metrics::{Phases, Work},
     particle::{self, Mass, Momentum, Names, Particle, ParticleId, Position, Radius, WorkingSet},
     plugins,
     quanta::Quanta,
+    residence::{ANCHOR_STEPS, Residence},
     snapshot::root::StateRoot,
     step::{Clock, Step},
 };
@@ -65,13 +70,22 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node with this state.
+    /// A node with this state. A device takes part if it was made for the contract of the state; if it fails, now or later, the
+    /// CPU goes on alone, and [`Node::fell_back`] says why.
+    ///
+    /// # Panics
+    /// If the device was made for another contract.
     #[must_use]
-    pub fn new(state: State, cpu: Cpu) -> Self {
+    pub fn new(state: State, backend: impl Into<Backend>) -> Self {
+        let Backend { cpu, gpu } = backend.into();
         let mut world = World::new();
         world.add_schedule(plugins::step_schedule());
         world.spawn_batch(state.particles.into_iter().map(Particle::bundle));
         world.insert_resource(cpu);
+        if let Some(gpu) = gpu {
+            assert_eq!(gpu.contract(), state.law.contract, "the shaders of the device are those of another contract");
+            world.insert_resource(gpu);
+        }
         world.insert_resource(state.names);
         world.insert_resource(state.quanta);
         world.insert_resource(state.law);
@@ -85,6 +99,8 @@ impl Node {
         world.init_resource::<Verdict>();
         world.init_resource::<Breaches>();
         world.init_resource::<Work>();
+        world.init_resource::<Phases>();
+        world.init_resource::<Residence>();
         let mut node = Self { world, splitting: state.splitting };
         node.plan();
         match state.history {
@@ -106,6 +122,7 @@ impl Node {
         &mut self,
         systems: impl IntoScheduleConfigs<ScheduleSystem, M>,
     ) -> Result<(), ScheduleBuildError> {
+        self.look();
         plugins::extend(&mut self.world, systems)?;
         self.plan();
         Ok(())
@@ -123,7 +140,13 @@ impl Node {
             let pass = self.next_pass(steps - committed);
             self.world.insert_resource(pass);
             self.world.run_schedule(Step);
+            if let Some(fault) = self.world.resource_mut::<Residence>().fault.take() {
+                self.fall_back(fault);
+            }
             committed += self.clock().step.abs_diff(before);
+            if self.world.resource::<Residence>().ahead(self.clock()) >= ANCHOR_STEPS {
+                self.look();
+            }
         }
         committed
     }
@@ -144,6 +167,7 @@ impl Node {
 
     /// Turns the direction of time: the steps taken so far are then taken back, bit by bit.
     pub fn reverse(&mut self) {
+        self.look();
         let mut clock = self.world.resource_mut::<Clock>();
         clock.backwards = !clock.backwards;
         self.plan();
@@ -164,29 +188,40 @@ impl Node {
 
     /// Recounts energy and centre of mass now, and leaves the record alone.
     pub fn count_bounded(&mut self) -> Recount {
-        self.gather();
+        let step = self.clock().step;
+        let (quanta, law) = (*self.quanta(), *self.world.resource::<Law>());
+        if let Some(survey) = self.on_device(|gpu, _| gpu.survey(&quanta, Some(&law))) {
+            return commit::recount_of(&survey, self.ledger(), step);
+        }
         let world = &self.world;
         let (cpu, law, quanta) = (world.resource::<Cpu>(), world.resource::<Law>(), world.resource::<Quanta>());
         let set = world.resource::<WorkingSet>();
-        commit::recount(cpu, set, law, quanta, world.resource::<Ledger>(), world.resource::<Clock>().step)
+        commit::recount(cpu, set, law, quanta, world.resource::<Ledger>(), step)
     }
 
     /// What the particles hold now; with the accounts of the ledger it is what there was at the start.
     pub fn counted(&mut self) -> Amounts {
-        self.gather();
-        let angular = self.rules().angular_momentum;
-        let mut amounts = commit::count(self.cpu(), self.world.resource::<WorkingSet>(), angular);
+        let (quanta, angular) = (*self.quanta(), self.rules().angular_momentum);
+        let mut amounts = match self.on_device(|gpu, _| gpu.survey(&quanta, None)) {
+            Some(survey) => commit::count_of(&survey, angular),
+            None => commit::count(self.cpu(), self.world.resource::<WorkingSet>(), angular),
+        };
         amounts.energy = self.drifts().energy_last() - self.ledger().booked().energy;
         amounts
     }
 
     /// The state root now.
     pub fn root(&mut self) -> StateRoot {
-        StateRoot::of(&mut self.world)
+        let quanta = *self.quanta();
+        match self.on_device(|gpu, _| gpu.survey(&quanta, None)) {
+            Some(survey) => StateRoot(survey.root),
+            None => StateRoot::of(&mut self.world),
+        }
     }
 
     /// The particles now, in order of identity.
     pub fn particles(&mut self) -> Vec<Particle> {
+        self.look();
         let mut query = self.world.query::<(&ParticleId, &Position, &Momentum, &Mass, &Radius)>();
         let whole = query.iter(&self.world).map(|(&id, &position, &momentum, &mass, &radius)| Particle {
             id,
@@ -272,25 +307,118 @@ impl Node {
         self.world.resource::<Breaches>().stopped
     }
 
+    /// The device that takes part, if there is one.
+    #[must_use]
+    pub fn gpu(&self) -> Option<&Gpu> {
+        self.world.get_resource::<Gpu>()
+    }
+
+    /// Why the run goes on without the device that it began with.
+    #[must_use]
+    pub fn fell_back(&self) -> Option<&GpuError> {
+        self.world.resource::<Residence>().fell_back.as_ref()
+    }
+
+    /// Where the time of the steps went.
+    #[must_use]
+    pub fn phases(&self) -> &Phases {
+        self.world.resource::<Phases>()
+    }
+
     /// Unique pairs that one step evaluates.
     pub fn pairs_per_step(&mut self) -> u64 {
-        self.gather();
+        if !self.world.resource::<Residence>().is_away() {
+            self.gather();
+        }
         self.world.resource::<WorkingSet>().pairs() * self.world.resource::<Plan>().evaluations()
     }
 
     /// The world, for extensions that add components and resources of their own.
     pub fn world_mut(&mut self) -> &mut World {
+        self.look();
         &mut self.world
     }
 
-    /// Brings the working set up to date with the particles.
+    /// Brings the entities up to date with a device that is ahead of them.
+    fn look(&mut self) {
+        if !self.world.resource::<Residence>().is_away() {
+            return;
+        }
+        let done = self.world.resource_scope(|world, mut set: Mut<'_, WorkingSet>| {
+            let mut gpu = world.resource_mut::<Gpu>();
+            let done = gpu.download(&mut set);
+            let phases = gpu.take_phases();
+            world.resource_mut::<Phases>().add_all(&phases);
+            done
+        });
+        match done {
+            Ok(()) => {
+                self.world.resource_mut::<Residence>().come_home();
+                self.scatter();
+            }
+            Err(fault) => self.fall_back(fault),
+        }
+    }
+
+    /// Asks the device that holds the particles, after giving them to it if need be. `None` if there is no device, or none any more;
+    /// the working set is then up to date.
+    fn on_device<T>(&mut self, ask: impl FnOnce(&mut Gpu, &WorkingSet) -> Result<T, GpuError>) -> Option<T> {
+        if !self.world.resource::<Residence>().is_away() {
+            self.gather();
+        }
+        if !self.world.contains_resource::<Gpu>() {
+            return None;
+        }
+        let answer = self.world.resource_scope(|world, mut gpu: Mut<'_, Gpu>| {
+            let set = world.resource::<WorkingSet>();
+            let loaded = if gpu.is_loaded() { Ok(()) } else { gpu.upload(set) };
+            loaded.and_then(|()| ask(&mut gpu, set))
+        });
+        answer.map_err(|fault| self.fall_back(fault)).ok()
+    }
+
+    /// Goes on without the device. What it had done since the entities were last up to date, the CPU does again: the bits are the same.
+    fn fall_back(&mut self, fault: GpuError) {
+        tracing::warn!("{fault}; going on with the CPU from the last audited step");
+        self.world.remove_resource::<Gpu>();
+        let mut residence = self.world.resource_mut::<Residence>();
+        residence.fell_back = Some(fault);
+        let Some(anchor) = residence.come_home() else { return };
+        let steps = anchor.clock.step.abs_diff(self.clock().step);
+        self.gather();
+        let mut ledger = anchor.ledger;
+        let burst = self.world.resource_scope(|world, mut set: Mut<'_, WorkingSet>| {
+            world.resource_scope(|world, mut impulse: Mut<'_, Impulse>| {
+                impulse.forget();
+                let (cpu, plan) = (world.resource::<Cpu>(), world.resource::<Plan>());
+                propose(cpu, &mut set, &mut impulse, plan, &ledger.due(), steps)
+            })
+        });
+        assert_eq!((burst.good, &burst.trouble), (steps, &None), "audited steps must be good again");
+        burst.book.post(&mut ledger);
+        assert_eq!(&ledger, self.ledger(), "the book of the CPU must be that of the device");
+        self.scatter();
+    }
+
+    /// Brings the particles up to date with the working set.
+    fn scatter(&mut self) {
+        let mut query = self.world.query::<particle::ParticleMut>();
+        self.world.resource_scope(|world, set: Mut<'_, WorkingSet>| {
+            particle::scatter(&mut query.query_mut(world), &set).expect("particles are stored in dense tables");
+        });
+    }
+
+    /// Brings the working set up to date with the particles, which no device may be ahead of.
     fn gather(&mut self) {
         let mut query = self.world.query::<particle::ParticleRef>();
         self.world.resource_scope(|world, mut set: Mut<'_, WorkingSet>| {
-            let changed =
+            let changes =
                 particle::gather(&query.query(world), &mut set).expect("particles are stored in dense tables");
-            if changed {
+            if changes.pull {
                 world.resource_mut::<Impulse>().forget();
+            }
+            if let (true, Some(mut gpu)) = (changes.any(), world.get_resource_mut::<Gpu>()) {
+                gpu.unload();
             }
         });
     }

@@ -224,11 +224,28 @@ pub type ParticleRef = (&'static ParticleId, &'static Position, &'static Momentu
 /// The components of a particle that a pass writes, and the mass that says where its row stands.
 pub type ParticleMut = (&'static mut Position, &'static mut Momentum, &'static Mass);
 
-/// Gathers the particles into lanes, sources first. Says whether positions, masses or identities differ from what was there.
+/// How the particles differ from what was gathered before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Positions, masses or identities: impulses must be computed anew.
+    pub pull: bool,
+    /// Momenta.
+    pub motion: bool,
+}
+
+impl Changes {
+    /// Whether anything differs.
+    #[must_use]
+    pub fn any(self) -> bool {
+        self.pull || self.motion
+    }
+}
+
+/// Gathers the particles into lanes, sources first, and says what differs from what was there.
 ///
 /// # Errors
 /// If particles are not stored in dense tables.
-pub fn gather(particles: &Query<'_, '_, ParticleRef>, set: &mut WorkingSet) -> Result<bool> {
+pub fn gather(particles: &Query<'_, '_, ParticleRef>, set: &mut WorkingSet) -> Result<Changes> {
     let (mut sources, mut tests) = (0, 0);
     for (.., masses) in particles.contiguous_iter()? {
         let pulling = masses.iter().filter(|mass| mass.pulls).count();
@@ -240,15 +257,17 @@ pub fn gather(particles: &Query<'_, '_, ParticleRef>, set: &mut WorkingSet) -> R
         *set = WorkingSet::with_room_for(sources, tests);
     }
     let mut rows = Rows::of(set);
-    let mut changed = false;
+    let mut changes = Changes { pull: resized, motion: resized };
     for (ids, positions, momenta, masses) in particles.contiguous_iter()? {
         for (((&id, &position), &momentum), &mass) in ids.iter().zip(positions).zip(momenta).zip(masses) {
             let row = rows.next(mass.pulls);
-            changed |= set.position_at(row) != position.0 || set.id[row] != id.0 || set.mass[row] != mass.quanta as f64;
+            changes.pull |=
+                set.position_at(row) != position.0 || set.id[row] != id.0 || set.mass[row] != mass.quanta as f64;
+            changes.motion |= set.momentum_at(row) != momentum.0;
             set.put(row, &Particle { id, position, momentum, mass, radius: Radius(0) });
         }
     }
-    Ok(resized || changed)
+    Ok(changes)
 }
 
 /// Writes positions and momenta back to the particles, in the order in which [`gather`] took them.

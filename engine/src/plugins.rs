@@ -32,7 +32,7 @@ pub fn step_schedule() -> Schedule {
         (advance::admit, commit::remember.run_if(extended)).chain().in_set(StepSystems::Admit),
         (advance::advance, commit::show.run_if(extended).run_if(whole)).chain().in_set(StepSystems::Advance),
         (advance::admit.run_if(extended).run_if(whole), commit::audit).chain().in_set(StepSystems::Audit),
-        commit::commit.in_set(StepSystems::Commit),
+        (commit::undo, commit::commit).chain().in_set(StepSystems::Commit),
         crate::metrics::account.in_set(StepSystems::Account),
     ));
     schedule

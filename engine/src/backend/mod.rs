@@ -5,3 +5,18 @@ pub mod cpu;
 pub mod few;
 pub mod gpu;
 pub mod isa;
+
+/// Who does the work of a run: always a CPU, and a device where the contract allows one.
+#[derive(Debug)]
+pub struct Backend {
+    /// What every run has: it starts, looks at, and if need be finishes what a device does.
+    pub cpu: cpu::Cpu,
+    /// A device that holds the particles and moves them.
+    pub gpu: Option<gpu::Gpu>,
+}
+
+impl From<cpu::Cpu> for Backend {
+    fn from(cpu: cpu::Cpu) -> Self {
+        Self { cpu, gpu: None }
+    }
+}

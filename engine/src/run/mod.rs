@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::{
     audit::{BreachReport, Recount},
-    backend::cpu::Cpu,
+    backend::Backend,
     commit::Breaches,
     ledger::Amounts,
     metrics::Stopwatch,
@@ -84,16 +84,16 @@ pub type StopRequest = Arc<AtomicUsize>;
 impl Run {
     /// A run from the start of a scenario.
     #[must_use]
-    pub fn new(mut scenario: Scenario, state: State, cpu: Cpu) -> Self {
+    pub fn new(mut scenario: Scenario, state: State, backend: impl Into<Backend>) -> Self {
         scenario.audit.energy_every = state.rules.energy_every;
-        let mut node = Node::new(state, cpu);
+        let mut node = Node::new(state, backend);
         let root_start = node.root();
         Self::with(scenario, node, root_start, Vec::new(), 0.0)
     }
 
     /// A run from a checkpoint of this scenario.
     #[must_use]
-    pub fn resumed(scenario: Scenario, checkpoint: Checkpoint, cpu: Cpu) -> Self {
+    pub fn resumed(scenario: Scenario, checkpoint: Checkpoint, backend: impl Into<Backend>) -> Self {
         let Checkpoint { mut header, particles } = checkpoint;
         let over = header.step == header.last_step && header.last_step == scenario.steps();
         // In a run that was made longer, what is looked at in the end has yet to be looked at.
@@ -107,7 +107,7 @@ impl Run {
         let mut state = spawn::state_of(&scenario, header.quanta, particles, Names(header.names));
         state.clock.step = header.step;
         state.history = Some(history);
-        let mut node = Node::new(state, cpu);
+        let mut node = Node::new(state, backend);
         node.world_mut().resource_mut::<Breaches>().stopped = stopped;
         let run = Self::with(scenario, node, header.root_start, header.outcomes, header.wall_seconds);
         Self { over, ..run }

@@ -15,7 +15,7 @@ use crate::particle::WorkingSet;
 /// Invocations that keep a large device busy. Fewer rows than this share the sources among several invocations.
 const BUSY: usize = 1 << 17;
 /// Steps whose records fit one half of the ring.
-pub const STEPS_AT_ONCE: usize = 64;
+pub(super) const STEPS_AT_ONCE: usize = 64;
 
 /// How the work is cut. No bit depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -49,6 +49,12 @@ pub enum GpuError {
         /// What differs.
         failure: Box<Failure>,
     },
+    /// It reported what the CPU, from the same state, does not find.
+    #[error("{device} reported a step that breaks a law, and the CPU takes the same step without a breach")]
+    Disagrees {
+        /// Its name.
+        device: String,
+    },
     /// It is gone: unplugged, reset by its driver, or given up on purpose.
     #[error("{device} was lost: {reason}")]
     Lost {
@@ -100,6 +106,9 @@ impl GpuError {
             }
             Self::Lost { .. } => {
                 "resume from the last checkpoint; if it happens again, `--backend cpu` runs everywhere"
+            }
+            Self::Disagrees { .. } => {
+                "its memory or its driver may be faulty: do not trust it; `--backend cpu` runs everywhere"
             }
             Self::OutOfMemory { .. } => "close what else uses it or take fewer bodies; `--backend cpu` runs everywhere",
             Self::Validation { .. } => "this is a fault in Emmy: please report it; `--backend cpu` runs everywhere",

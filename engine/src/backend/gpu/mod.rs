@@ -114,13 +114,19 @@ impl Gpu {
         self.contract
     }
 
+    /// Forgets what it holds: the particles have changed elsewhere.
+    pub fn unload(&mut self) {
+        self.columns = None;
+        self.fresh = None;
+    }
+
     /// Whether it holds columns.
     #[must_use]
     pub fn is_loaded(&self) -> bool {
         self.columns.is_some()
     }
 
-    /// Takes a working set to the device; it is then the last good state.
+    /// Takes a working set to the device.
     ///
     /// # Errors
     /// If it does not fit, or the device fails.
@@ -132,7 +138,6 @@ impl Gpu {
         self.traffic += 72 * columns.cut.rows as u64;
         self.columns = Some(columns);
         self.fresh = None;
-        self.keep();
         self.phases.add(Phase::Transfer, watch.seconds());
         Ok(())
     }
@@ -153,7 +158,7 @@ impl Gpu {
         Ok(())
     }
 
-    /// The present state is good: [`Gpu::restore`] leads back to it.
+    /// The present state is good: [`Gpu::restore`] leads back to it, until this is called again.
     ///
     /// # Panics
     /// If nothing was uploaded.

@@ -1,0 +1,184 @@
+//! Under a portable contract a device gives the bits of the CPU: every root, every booking, every verdict.
+//!
+//! The device is lavapipe, Mesa's Vulkan on the CPU, because every machine can have it; on a machine with another Vulkan device
+//! `EMMY_DEVICE=name` runs the same tests there. Comparisons are `==` on integers and roots.
+
+use std::path::Path;
+
+use emmy::{
+    audit::Breach,
+    backend::{
+        Backend,
+        cpu::Cpu,
+        gpu::{Gpu, adapter::Adapters, device::Device, error::GpuError},
+        isa::Isa,
+    },
+    contract::Contract,
+    node::{Node, State},
+    scenario::{generate, read},
+    spawn,
+};
+
+const PORTABLE: [Contract; 1] = [Contract::Portable64];
+
+fn cpu(threads: usize) -> Cpu {
+    Cpu::new(Isa::widest(), threads).expect("threads start")
+}
+
+fn gpu(contract: Contract) -> Gpu {
+    let name = std::env::var("EMMY_DEVICE").unwrap_or_else(|_| "llvmpipe".to_owned());
+    let adapters = Adapters::find();
+    let opened = adapters.choose(Some(&name)).and_then(Device::open).and_then(|device| Gpu::new(device, contract));
+    opened.unwrap_or_else(|error| panic!("{error}: {}", error.remedy()))
+}
+
+fn state_of(text: &str) -> State {
+    let scenario = read::read("test", text, &[]).unwrap_or_else(|report| panic!("{:?}", miette::Report::from(report)));
+    let bodies = generate::population(&scenario, Path::new(".")).expect("the scenario is right");
+    spawn::state(&scenario, &bodies).unwrap_or_else(|faults| panic!("the bodies fit their quanta: {faults:?}"))
+}
+
+/// A cluster with some test particles, that moves by a splitting under a contract.
+fn cluster(contract: Contract, integrator: &str, count: usize, more: &str) -> State {
+    let tests: String = (0..5)
+        .map(|k| format!("(mass: 0, inertia: 0.001, position: ({k}.5, 1, -0.25), velocity: (0, 0.{k}, 0)),"))
+        .collect();
+    state_of(&format!(
+        "(version: 1, name: \"cluster\", contract: {contract}, integrator: {integrator}(dt: 0.01), until: Steps(1000), \
+         generators: [Plummer(count: {count}, mass: 1.0, radius: 1.0, place: (seed: 3))], bodies: [{tests}], {more})"
+    ))
+}
+
+fn on_cpu(state: &State, threads: usize) -> Node {
+    Node::new(state.clone(), cpu(threads))
+}
+
+fn on_device(state: &State) -> Node {
+    Node::new(state.clone(), Backend { cpu: cpu(1), gpu: Some(gpu(state.law.contract)) })
+}
+
+/// Everything that two runs can differ in.
+fn assert_alike(device: &mut Node, cpu: &mut Node, what: &str) {
+    assert!(device.fell_back().is_none(), "{what}: {:?}", device.fell_back());
+    assert_eq!(device.root(), cpu.root(), "{what}: the state root");
+    assert_eq!(device.ledger(), cpu.ledger(), "{what}: the book");
+    assert_eq!(device.counted(), cpu.counted(), "{what}: what was counted");
+    assert_eq!(device.count_bounded(), cpu.count_bounded(), "{what}: energy and centre");
+    assert_eq!(device.drifts(), cpu.drifts(), "{what}: the record of drifts");
+    assert_eq!(device.clock(), cpu.clock(), "{what}: the clock");
+}
+
+#[test]
+fn every_splitting_gives_the_roots_and_the_books_of_the_cpu() {
+    for contract in PORTABLE {
+        for integrator in ["Leapfrog", "Yoshida4", "Srkn6b", "Srkn11b"] {
+            for softening in ["gravity: (softening: 0.05)", "quanta: Auto(headroom: 1000)"] {
+                let state = cluster(contract, integrator, 150, softening);
+                let (mut device, mut cpu) = (on_device(&state), on_cpu(&state, 2));
+                for steps in [1, 7, 30] {
+                    assert_eq!((device.advance(steps), cpu.advance(steps)), (steps, steps));
+                    assert_alike(&mut device, &mut cpu, &format!("{contract}, {integrator}, {softening}"));
+                }
+                assert_eq!(device.particles(), cpu.particles());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_run_backwards_on_the_device_returns_to_the_first_root() {
+    for contract in PORTABLE {
+        let state = cluster(contract, "Srkn6b", 100, "gravity: (softening: 0.05)");
+        let mut node = on_device(&state);
+        let start = node.root();
+        node.advance(100);
+        assert_ne!(node.root(), start);
+        node.reverse();
+        assert_eq!(node.advance(u64::MAX), 100);
+        assert_eq!(node.root(), start);
+        assert!(node.fell_back().is_none());
+    }
+}
+
+/// Two bodies that fall onto each other among others that do not.
+fn collision(contract: Contract) -> State {
+    state_of(&format!(
+        "(version: 1, name: \"collision\", contract: {contract}, integrator: Leapfrog(dt: 0.01), until: Steps(1000), \
+         quanta: Auto(headroom: 2), bodies: [\
+         (name: \"a\", mass: 1, position: (-0.5, 0, 0), velocity: (0, 0, 0)), (name: \"b\", mass: 1, position: (0.5, 0, 0), velocity: (0, 0, 0)), \
+         (name: \"c\", mass: 1, position: (3, 9, 1), velocity: (0.1, 0, 0)), (name: \"d\", mass: 1, position: (-5, 0, 5), velocity: (0, 0, 0))])"
+    ))
+}
+
+#[test]
+fn a_step_that_is_bad_on_the_device_is_undone_and_the_pair_is_named_as_on_the_cpu() {
+    for contract in PORTABLE {
+        let state = collision(contract);
+        let (mut device, mut cpu) = (on_device(&state), on_cpu(&state, 1));
+        assert_eq!(device.advance(1000), cpu.advance(1000));
+        assert_eq!(device.breaches(), cpu.breaches());
+        assert!(
+            matches!(device.breaches(), [report] if report.undone && matches!(report.breach, Breach::Impulse { .. }))
+        );
+        assert_alike(&mut device, &mut cpu, contract.name());
+    }
+}
+
+#[test]
+fn a_particle_that_leaves_its_range_is_named_as_on_the_cpu() {
+    for contract in PORTABLE {
+        let state = state_of(&format!(
+            "(version: 1, name: \"escape\", contract: {contract}, integrator: Leapfrog(dt: 0.01), until: Steps(9000), \
+             quanta: Auto(headroom: 2), gravity: (softening: 1), bodies: [\
+             (name: \"slow\", mass: 1, position: (1, 0, 0), velocity: (0, 0, 0)), \
+             (name: \"fast\", mass: 1, position: (-1, 0, 0), velocity: (-1, 0, 0.5))])"
+        ));
+        let (mut device, mut cpu) = (on_device(&state), on_cpu(&state, 1));
+        assert_eq!(device.advance(9000), cpu.advance(9000));
+        assert_eq!(device.breaches(), cpu.breaches());
+        assert!(matches!(device.breaches(), [report] if matches!(report.breach, Breach::Range { .. })), "{contract}");
+        assert_alike(&mut device, &mut cpu, contract.name());
+    }
+}
+
+#[test]
+fn a_lost_device_loses_nothing_and_the_cpu_ends_the_run_with_the_same_bits() {
+    for contract in PORTABLE {
+        let state = cluster(contract, "Leapfrog", 100, "gravity: (softening: 0.05)");
+        let (mut device, mut cpu) = (on_device(&state), on_cpu(&state, 2));
+        device.advance(37);
+        device.gpu().expect("it is there").device().lose();
+        assert_eq!(device.advance(63), 63);
+        assert!(matches!(device.fell_back(), Some(GpuError::Lost { .. })), "{:?}", device.fell_back());
+        assert!(device.gpu().is_none());
+        cpu.advance(100);
+        assert_eq!(device.root(), cpu.root());
+        assert_eq!(device.ledger(), cpu.ledger());
+        assert_eq!(device.drifts(), cpu.drifts());
+    }
+}
+
+#[test]
+fn a_device_that_is_lost_while_somebody_looks_is_replaced_too() {
+    let state = cluster(Contract::Portable64, "Leapfrog", 50, "gravity: (softening: 0.05)");
+    let (mut device, mut cpu) = (on_device(&state), on_cpu(&state, 1));
+    device.advance(20);
+    cpu.advance(20);
+    device.gpu().expect("it is there").device().lose();
+    assert_eq!(device.particles(), cpu.particles());
+    assert_eq!(device.root(), cpu.root());
+}
+
+#[test]
+fn the_host_and_the_device_exchange_less_than_four_kibibytes_a_step() {
+    for contract in PORTABLE {
+        let state = cluster(contract, "Srkn11b", 1000, "gravity: (softening: 0.05), audit: (energy_every: 100)");
+        let mut node = on_device(&state);
+        node.advance(1);
+        let before = node.gpu().expect("it is there").traffic();
+        node.advance(100);
+        let bytes = node.gpu().expect("it is there").traffic() - before;
+        println!("{contract}: {} bytes a step", bytes / 100);
+        assert!(bytes / 100 < 4096, "{contract}: {bytes} bytes for 100 steps");
+    }
+}
