@@ -6,8 +6,9 @@
 
 /// What one dispatch needs to know. Its mirror is `Pull32` in engine/src/backend/gpu/steps.rs.
 struct Pull {
-    /// G·Δt in quanta; for the potential, G in energy quanta.
+    /// G·Δt, or for the potential G, in quanta but for lengths, which are in spans of 2²⁴ quanta.
     factor: f32,
+    /// [span²]
     softening2: f32,
     /// Rows of all columns, padding included.
     rows: u32,
@@ -39,12 +40,12 @@ const UPPER_BITS: u32 = 0x56400000u;
 var<workgroup> tile_high: array<vec4<f32>, GROUP>;
 var<workgroup> tile_low: array<vec4<f32>, GROUP>;
 
-/// A coordinate as the sum of a multiple of 2²⁴ and a rest of at most 2²³ in size, both exact.
+/// A coordinate as the nearest whole number of spans and what is left, both exact.
 fn split(x: vec2<u32>) -> vec2<f32> {
-    let nearest = add2(x, vec2<u32>(1u << 23u, 0u));
-    let high = bitcast<i32>((nearest.y << 8u) | (nearest.x >> 24u));
-    let low = bitcast<i32>(x.x - (bitcast<u32>(high) << 24u));
-    return vec2<f32>(f32(high) * 16777216.0, f32(low));
+    let shifted = add2(x, vec2<u32>(1u << 23u, 0u));
+    let high = bitcast<i32>((shifted.y << 8u) | (shifted.x >> 24u));
+    let low = i32(shifted.x & 0xffffffu) - 0x800000;
+    return vec2<f32>(f32(high), f32(low) * 5.9604644775390625e-8);
 }
 
 /// The nearest f32 to an integer below 2⁵³, ties to even.

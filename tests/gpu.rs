@@ -7,6 +7,7 @@
 use std::{
     collections::BTreeSet,
     fs,
+    mem::offset_of,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -17,7 +18,7 @@ use emmy::backend::gpu::{
     compute::{self, Binding},
     device::Device,
     error::GpuError,
-    programs,
+    programs::{self, Pull32, Pull64, Stage, Survey},
     selftest::{self, Failure, Precision},
     strict::{self, Strictness},
 };
@@ -241,7 +242,7 @@ fn strict_and_plain_modules_agree_on_integers() {
 
 #[test]
 fn a_block_of_bodies_moves_as_on_the_cpu() {
-    for contract in [Contract::Portable64] {
+    for contract in [Contract::Portable64, Contract::Portable32] {
         let tested = Gpu::new(open(), contract);
         assert!(tested.is_ok(), "{contract}: {}", tested.expect_err("it failed"));
     }
@@ -327,6 +328,41 @@ fn every_shader_is_valid_as_it_is_compiled() {
     }
     let missing: Vec<_> = shaders().into_iter().map(|(name, _)| name).filter(|name| !seen.contains(name)).collect();
     assert!(missing.iter().all(|name| name.starts_with("shaders/part/")), "never compiled: {missing:?}");
+}
+
+/// A struct of Rust: its size, and its fields with their offsets.
+macro_rules! mirror {
+    ($type:ty: $($field:ident $(. $inner:ident)?),+) => {
+        (size_of::<$type>(), vec![$((stringify!($field $(. $inner)?), offset_of!($type, $field $(. $inner)?))),+])
+    };
+}
+
+/// The parameters that come with a dispatch are bytes: Rust and WGSL must agree on every one of them.
+#[test]
+fn parameters_have_the_same_layout_in_rust_and_in_the_shaders() {
+    let pull32 = mirror!(Pull32: factor, softening2, over.rows, over.sources, over.tiles, over.slot, over.range_bits, over.unused);
+    let pull64 = mirror!(Pull64: factor, softening2, over.rows, over.sources, over.tiles, over.slot, over.range_bits, over.unused);
+    let mirrors = [
+        ("shaders/motion.wgsl", "Stage", mirror!(Stage: rows, tests, slot, parts, stride, position_bits, angular)),
+        ("shaders/survey.wgsl", "Survey", mirror!(Survey: rows, tests, kinetic_scale, unused)),
+        ("shaders/force32.wgsl", "Pull", pull32),
+        ("shaders/force64.wgsl", "Pull", pull64),
+    ];
+    for (file, name, (size, fields)) in mirrors {
+        for (_, source) in programs::sources().into_iter().filter(|(of, _)| *of == file) {
+            let module = naga::front::wgsl::parse_str(&source).expect("the shader is valid");
+            let found = module.types.iter().find(|(_, found)| found.name.as_deref() == Some(name));
+            let (_, found) = found.unwrap_or_else(|| panic!("{file} has no `{name}`"));
+            let naga::TypeInner::Struct { members, span } = &found.inner else {
+                panic!("{file}: `{name}` is no struct")
+            };
+            let there: Vec<(&str, usize)> =
+                members.iter().map(|m| (m.name.as_deref().unwrap_or_default(), m.offset as usize)).collect();
+            let here: Vec<(&str, usize)> =
+                fields.iter().map(|(field, at)| (field.rsplit(['.', ' ']).next().unwrap_or(field), *at)).collect();
+            assert_eq!((there, *span as usize), (here, size), "{file}: `{name}`");
+        }
+    }
 }
 
 /// The first line ends in `CPU twin: engine/src/….rs::function`.

@@ -19,7 +19,7 @@ use emmy::{
     spawn,
 };
 
-const PORTABLE: [Contract; 1] = [Contract::Portable64];
+const PORTABLE: [Contract; 2] = [Contract::Portable64, Contract::Portable32];
 
 fn cpu(threads: usize) -> Cpu {
     Cpu::new(Isa::widest(), threads).expect("threads start")

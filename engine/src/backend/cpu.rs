@@ -13,8 +13,10 @@ use crate::{
     contract::Contract,
     force::{
         Kick, Law, PairOverflow,
-        kernel::{self as pairs, Bodies, Formula, Mode, Sums},
+        kernel::{self as pairs, Bodies, Mode, Sums},
         native64::Native64,
+        portable32::Kick32,
+        portable32_kernel,
         portable64::Portable64,
     },
     integrator::{
@@ -401,20 +403,17 @@ impl Kernel for TileKernel<'_> {
 
     #[inline(always)]
     fn run<const L: usize, const ADDS: bool>(self) -> Self::Output {
-        match self.contract {
-            Contract::Portable64 => self.tile::<Portable64, L, ADDS>(),
-            _ => self.tile::<Native64, L, ADDS>(),
-        }
-    }
-}
-
-impl TileKernel<'_> {
-    #[inline(always)]
-    fn tile<F: Formula, const L: usize, const ADDS: bool>(self) -> Result<(), PairOverflow> {
         let Tile { rows, columns, mutual } = self.tile.clone();
         let range_bits = self.contract.impulse_bits(self.set.sources);
         let mode = Mode { mutual, guarded: self.guarded, range_bits };
-        pairs::tile::<F, L, ADDS>(bodies(self.set), rows, columns, self.kick, mode, self.rows, self.columns)
+        let (set, kick, sums) = (bodies(self.set), self.kick, (self.rows, self.columns));
+        match self.contract {
+            Contract::Portable64 => pairs::tile::<Portable64, L, ADDS>(set, rows, columns, kick, mode, sums.0, sums.1),
+            Contract::Portable32 => {
+                portable32_kernel::tile::<L>(set, rows, columns, Kick32::of(kick), mode, sums.0, sums.1)
+            }
+            _ => pairs::tile::<Native64, L, ADDS>(set, rows, columns, kick, mode, sums.0, sums.1),
+        }
     }
 }
 
@@ -434,6 +433,9 @@ impl Kernel for BindingKernel<'_> {
         match self.law.contract {
             Contract::Portable64 => {
                 pairs::binding_tile::<Portable64, L, ADDS>(bodies(self.set), rows, columns, energy_factor, softening2)
+            }
+            Contract::Portable32 => {
+                portable32_kernel::binding_tile::<L>(bodies(self.set), rows, columns, energy_factor, softening2)
             }
             _ => pairs::binding_tile::<Native64, L, ADDS>(bodies(self.set), rows, columns, energy_factor, softening2),
         }

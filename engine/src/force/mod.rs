@@ -8,6 +8,8 @@
 
 pub mod kernel;
 pub mod native64;
+pub mod portable32;
+pub mod portable32_kernel;
 pub mod portable64;
 
 use bevy_ecs::prelude::*;

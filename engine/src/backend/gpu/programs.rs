@@ -59,9 +59,9 @@ pub struct Pull64 {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Pull32 {
-    /// G·Δt in quanta, or G in energy quanta.
+    /// G·Δt, or G for energies, with lengths in spans: see [`crate::force::portable32`].
     pub factor: f32,
-    /// [position quanta²]
+    /// [span²]
     pub softening2: f32,
     /// What it goes over.
     pub over: Over,

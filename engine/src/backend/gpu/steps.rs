@@ -15,8 +15,10 @@ use super::{
     tally::{Layout, StepRecord},
 };
 use crate::{
-    contract::Contract,
-    force::Kick,
+    force::{
+        Kick, Law,
+        portable32::{self, Kick32},
+    },
     integrator::kernel::Stride,
     metrics::{Phase, Phases, Stopwatch},
 };
@@ -237,16 +239,25 @@ impl Gpu {
     }
 
     /// The parameters of a force evaluation.
-    pub(super) fn pull(&self, columns: &Columns, kick: Kick, slot: usize) -> Vec<u8> {
+    fn pull(&self, columns: &Columns, kick: Kick, slot: usize) -> Vec<u8> {
         let cut = columns.cut;
         let over = cut.over(slot, self.contract.impulse_bits(cut.sources));
-        match self.contract {
-            Contract::Portable32 => {
-                let pull = Pull32 { factor: kick.factor as f32, softening2: kick.softening2 as f32, over };
-                bytemuck::bytes_of(&pull).to_vec()
-            }
-            _ => bytemuck::bytes_of(&Pull64 { factor: kick.factor, softening2: kick.softening2, over }).to_vec(),
+        if self.contract.is_single() {
+            let Kick32 { factor, softening2 } = Kick32::of(kick);
+            return bytemuck::bytes_of(&Pull32 { factor, softening2, over }).to_vec();
         }
+        bytemuck::bytes_of(&Pull64 { factor: kick.factor, softening2: kick.softening2, over }).to_vec()
+    }
+
+    /// The parameters of the potential energy.
+    pub(super) fn binding(&self, columns: &Columns, law: &Law) -> Vec<u8> {
+        let over = columns.cut.over(0, 0);
+        if self.contract.is_single() {
+            let factor = portable32::energy_factor_in_spans(law.energy_factor);
+            let softening2 = portable32::in_spans2(law.softening2);
+            return bytemuck::bytes_of(&Pull32 { factor, softening2, over }).to_vec();
+        }
+        bytemuck::bytes_of(&Pull64 { factor: law.energy_factor, softening2: law.softening2, over }).to_vec()
     }
 
     /// Waits for a submission, and takes its records and times.

@@ -7,12 +7,7 @@ use super::{
     programs::Survey,
     tally::{Layout, SurveyRecord},
 };
-use crate::{
-    force::{Kick, Law},
-    integrator::portable::kinetic_scale,
-    math::Exact,
-    quanta::Quanta,
-};
+use crate::{force::Law, integrator::portable::kinetic_scale, math::Exact, quanta::Quanta};
 
 impl Gpu {
     /// Counts everything that is counted over particles one by one, and with a law the binding energy of all pairs as well.
@@ -41,11 +36,10 @@ impl Gpu {
             pass.set_immediates(0, bytemuck::bytes_of(&parameters));
             pass.dispatch_workgroups(x, y, z);
             if let Some(law) = law {
-                let energy = Kick { factor: law.energy_factor, softening2: law.softening2 };
                 let [x, y, z] = cut.pair_groups();
                 pass.set_pipeline(&self.programs.potential.pipeline);
                 pass.set_bind_group(0, &columns.bindings.potential, &[]);
-                pass.set_immediates(0, &self.pull(columns, energy, 0));
+                pass.set_immediates(0, &self.binding(columns, law));
                 pass.dispatch_workgroups(x, y, z);
             }
         }
