@@ -196,7 +196,7 @@ fn the_keys_of_the_json_result_are_these_and_no_others() {
     let result = said.json();
     let required = "schema scenario contract backend threads nodes steps time wall_seconds steps_per_second \
         pairs_per_second state_root_start state_root_end conserved expect exit_reason";
-    let beyond = "isa integrator bodies breaches reversed folder";
+    let beyond = "isa integrator bodies breaches reversed folder device driver fell_back phases device_bytes_per_step";
     assert_eq!(keys(&result), set(&format!("{required} {beyond}")));
     let conserved = &result["conserved"];
     assert_eq!(keys(conserved), set("count mass momentum angular_momentum energy"));
@@ -215,6 +215,10 @@ fn the_keys_of_the_json_result_are_these_and_no_others() {
     assert_eq!(result["scenario"], "small one");
     assert_eq!(result["contract"], "native64");
     assert_eq!(result["backend"], "cpu");
+    for of_devices in ["device", "driver", "fell_back", "device_bytes_per_step"] {
+        assert_eq!(result[of_devices], Value::Null, "{of_devices}");
+    }
+    assert_eq!(keys(&result["phases"]), set("force motion audit transfer"));
     assert_eq!(result["steps"], 100);
     assert_eq!(result["time"], 1.0);
     assert_eq!(result["exit_reason"], "completed");
@@ -371,6 +375,231 @@ fn the_demo_needs_nothing_and_takes_itself_back() {
     assert_eq!(fs::read_dir(&place.0).unwrap().count(), 0, "it writes no files");
     let quiet = place.emmy(&["demo", "-q"]).with(0);
     assert_eq!((quiet.out.as_str(), quiet.err.as_str()), ("", ""));
+}
+
+// ------------------------------------------------------------------------------------------------ on a GPU
+
+/// Some bodies and a test particle, under a contract that a GPU can do. Long enough for sprints of several steps.
+const CLUSTER: &str = "(version: 1, name: \"cluster\", contract: portable64, integrator: Yoshida4(dt: 0.01), until: Steps(60), \
+    gravity: (softening: 0.05), audit: (energy_every: 7), \
+    bodies: [(name: \"dust\", mass: 0, inertia: 1e-6, position: (0, -2, 0), velocity: (0.7, 0, 0))], \
+    generators: [Plummer(count: 80, mass: 1, radius: 1, place: (seed: 5))], expect: [EnergyDrift(below: 1e-3)])";
+/// The software device of the tests: see `tests/gpu.rs`.
+const DEVICE: &str = "gpu:llvmpipe";
+
+/// Hides every Vulkan device from a command.
+fn without_devices(command: &mut Command) -> &mut Command {
+    command.env("VK_DRIVER_FILES", "/nonexistent").env("VK_ICD_FILENAMES", "/nonexistent")
+}
+
+/// A result but for who moved the particles, and how fast.
+fn without_mover(mut result: Value) -> Value {
+    let fields = result.as_object_mut().expect("an object");
+    let of_mover =
+        "backend device driver phases device_bytes_per_step wall_seconds steps_per_second pairs_per_second folder";
+    for field in set(of_mover) {
+        assert!(fields.remove(field).is_some(), "{field} is missing");
+    }
+    result
+}
+
+#[test]
+fn a_contract_of_the_cpu_is_refused_on_a_gpu_with_the_contract_that_is_not() {
+    let place = Place::new("cpucontract");
+    let file = place.write("s.ron", SMALL);
+
+    for contract in ["native64", "fast32"] {
+        let contract_is = format!("contract={contract}");
+        for verb in ["run", "check"] {
+            let said = place.emmy(&[verb, &file, "--backend", "gpu", "--set", &contract_is]).with(2);
+            said.complaining(&[&format!("`{contract}` is a contract of the CPU"), "--set contract=portable64"]);
+        }
+    }
+    assert!(!place.0.join("runs").exists(), "a refused run leaves no folder");
+}
+
+#[test]
+fn a_gpu_that_is_not_here_is_code_3_with_what_is() {
+    let place = Place::new("nogpu");
+    let file = place.write("c.ron", CLUSTER);
+
+    for arguments in [&["run", &file, "--backend", "gpu:Voodoo"][..], &["bench", "--backend", "gpu:Voodoo"]] {
+        let said = place.emmy(arguments).with(3);
+        said.complaining(&["no GPU `Voodoo` here", "0: ", "llvmpipe", "emmy devices"]);
+    }
+    assert!(!place.0.join("runs").exists());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn without_any_device_a_gpu_is_code_3_and_auto_takes_the_cpu_and_says_so() {
+    let place = Place::new("nodevice");
+    let file = place.write("c.ron", CLUSTER);
+    let run = |arguments: &[&str]| {
+        let output = without_devices(&mut place.command(arguments)).output().expect("emmy starts");
+        Said::of(output, &format!("{arguments:?}"))
+    };
+
+    run(&["run", &file, "--backend", "gpu"]).with(3).complaining(&["no GPU here", "mesa-vulkan-drivers"]);
+    // A run that is long enough for a GPU to be worth looking for.
+    let long = ["run", &file, "--no-files", "--json", "--steps", "1000000", "--max-wall", "0"];
+    let said = run(&long).with(4);
+    assert!(said.err.contains("backend: cpu (no GPU here)"), "{}", said.err);
+    assert_eq!(said.json()["backend"], "cpu");
+    assert_eq!(run(&[&long[..], &["-q"]].concat()).with(4).err.matches("backend").count(), 0);
+    assert_eq!(run(&[&long[..], &["--backend", "cpu"]].concat()).with(4).err.matches("backend").count(), 0);
+}
+
+#[test]
+fn a_software_device_is_not_taken_without_a_word() {
+    let place = Place::new("disguise");
+    let file = place.write("c.ron", CLUSTER);
+
+    let said = place.emmy(&["run", &file, "--no-files", "--steps", "1000000", "--max-wall", "0", "--json"]).with(4);
+
+    // A machine may have a real one beside it.
+    let taken = said.json()["device"].as_str().unwrap_or_default().to_owned();
+    assert!(said.err.contains("backend: ") && !taken.contains("llvmpipe"), "{}", said.err);
+}
+
+#[test]
+fn a_gpu_and_the_cpu_give_the_same_result_but_for_names_and_times() {
+    let place = Place::new("sameresult");
+    let file = place.write("c.ron", CLUSTER);
+    for contract in ["contract=portable64", "contract=portable32"] {
+        for reverse in [&[][..], &["--reverse"]] {
+            let run = |backend: &str| {
+                let arguments = ["run", &file, "--no-files", "--json", "--set", contract, "--backend", backend];
+                place.emmy(&[&arguments[..], reverse].concat()).with(0).json()
+            };
+            let (gpu, cpu) = (run(DEVICE), run("cpu"));
+
+            assert_eq!((&gpu["backend"], &cpu["backend"]), (&"gpu".into(), &"cpu".into()));
+            assert!(gpu["device"].as_str().is_some_and(|name| name.contains("llvmpipe")), "{gpu}");
+            assert!(
+                gpu["driver"].is_string() && gpu["device_bytes_per_step"].as_f64().is_some_and(|b| b > 0.0),
+                "{gpu}"
+            );
+            assert!(gpu["phases"]["force"].as_f64().is_some_and(|seconds| seconds > 0.0), "{gpu}");
+            assert_eq!(without_mover(gpu), without_mover(cpu), "{contract} {reverse:?}");
+        }
+    }
+}
+
+#[test]
+fn the_table_and_the_manifest_name_the_gpu() {
+    let place = Place::new("gputable");
+    let file = place.write("c.ron", CLUSTER);
+
+    let table = place.emmy(&["run", &file, "--out", "o", "--backend", DEVICE]).with(0).out;
+    let check = place.emmy(&["check", &file, "--backend", DEVICE]).with(0).out;
+
+    let row = |name: &str| table.lines().find(|line| line.trim_start().starts_with(name)).unwrap_or_default();
+    assert!(row("moved by").contains("yoshida4, portable64, llvmpipe"), "{table}");
+    assert!(row("time in").contains("force ") && row("time in").contains(" %"), "{table}");
+    assert!(check.contains("on the GPU") && check.contains("on llvmpipe"), "{check}");
+    let manifest: Value = serde_json::from_slice(&fs::read(place.0.join("o/manifest.json")).unwrap()).unwrap();
+    assert_eq!((&manifest["backend"], &manifest["fell_back"]), (&"gpu".into(), &Value::Null));
+    assert!(manifest["device"].as_str().is_some_and(|name| name.contains("llvmpipe")), "{manifest}");
+}
+
+#[test]
+fn a_run_goes_on_from_a_checkpoint_of_a_gpu_on_the_cpu_and_the_other_way_round() {
+    let place = Place::new("crossresume");
+    let file = place.write("c.ron", CLUSTER);
+    let whole = place.emmy(&["run", &file, "--no-files", "--json", "--backend", "cpu"]).with(0).json();
+
+    for (first, second) in [(DEVICE, "cpu"), ("cpu", DEVICE)] {
+        let out = first.replace(':', "-");
+        place.emmy(&["run", &file, "--out", &out, "--steps", "23", "--backend", first]).with(0);
+        let resume = ["run", "--resume", &out, "--steps", "60", "--json", "--backend", second];
+        let resumed = place.emmy(&resume).with(0).json();
+
+        for key in ["state_root_start", "state_root_end", "conserved", "steps"] {
+            assert_eq!(resumed[key], whole[key], "{first}, then {second}: {key}");
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_during_a_run_on_a_gpu_leaves_a_checkpoint_that_the_cpu_goes_on_from() {
+    let place = Place::new("gpusignal");
+    let file = place.write("c.ron", CLUSTER.replace("audit:", "output: (checkpoint: (steps: 20)), audit:"));
+    let child = place
+        .command(&["run", &file, "--out", "o", "--steps", "1000000", "--backend", DEVICE])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let checkpoints = place.0.join("o/checkpoints");
+    let some = || {
+        emmy::snapshot::checkpoint::list(&checkpoints).unwrap_or_default().first().is_some_and(|(step, _)| *step > 0)
+    };
+    for _ in 0..3000 {
+        if some() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let sent = Command::new("kill").arg("-INT").arg(child.id().to_string()).status();
+    assert!(sent.expect("kill is there").success());
+    Said::of(child.wait_with_output().unwrap(), "run").with(130);
+
+    let (step, _) = emmy::snapshot::checkpoint::list(&checkpoints).unwrap()[0];
+    let steps = (step + 10).to_string();
+    let resumed = place
+        .emmy(&["run", "--resume", "o", "--no-files", "--steps", &steps, "--json", "--backend", "cpu"])
+        .with(0)
+        .json();
+    let whole =
+        place.emmy(&["run", &file, "--no-files", "--steps", &steps, "--json", "--backend", "cpu"]).with(0).json();
+    assert_eq!(resumed["state_root_end"], whole["state_root_end"], "after step {step}");
+}
+
+#[test]
+fn a_bench_gives_the_same_roots_on_a_gpu_and_on_the_cpu() {
+    let place = Place::new("bench");
+    let bench = |backend: &str| {
+        let contracts = ["--contract", "portable64", "--contract", "portable32"];
+        let arguments = ["bench", "--backend", backend, "--bodies", "256", "--seconds", "0.1", "--json"];
+        place.emmy(&[&arguments[..], &contracts].concat()).with(0).json()
+    };
+
+    let (gpu, cpu) = (bench(DEVICE), bench("cpu"));
+
+    let roots = |report: &Value| -> Vec<String> {
+        let rows = report["rows"].as_array().expect("rows");
+        rows.iter().map(|row| format!("{} {} {}", row["contract"], row["bodies"], row["state_root"])).collect()
+    };
+    assert_eq!(roots(&gpu), roots(&cpu));
+    assert_eq!(roots(&gpu).len(), 2);
+    assert_eq!((&gpu["machine"]["backend"], &cpu["machine"]["backend"]), (&"gpu".into(), &"cpu".into()));
+    for row in gpu["rows"].as_array().unwrap() {
+        let number = |key: &str| row[key].as_f64().unwrap_or_else(|| panic!("{key} is no number in {row}"));
+        assert!((number("ordered_pairs_per_second") / number("unique_pairs_per_second") - 256.0 / 127.5).abs() < 1e-9);
+        assert!(number("force_unique_pairs_per_second") > number("unique_pairs_per_second"), "{row}");
+        assert!(number("host_microseconds") <= number("step_microseconds"), "{row}");
+        assert!(number("steps") >= 1.0 && row["failed"].is_null(), "{row}");
+    }
+}
+
+#[test]
+fn a_bench_says_on_its_first_line_what_it_measured_and_when() {
+    let place = Place::new("benchtable");
+
+    let cpu =
+        place.emmy(&["bench", "--backend", "cpu", "--threads", "1", "--bodies", "64", "--seconds", "0"]).with(0).out;
+    let gpu = place.emmy(&["bench", "--backend", DEVICE, "--bodies", "64", "--seconds", "0", "-q"]).with(0);
+
+    assert!(cpu.starts_with("the CPU, ") && cpu.contains(" on 1 thread; 20"), "{cpu}");
+    for contract in ["native64", "portable64", "portable32", "fast32"] {
+        assert!(cpu.lines().any(|line| line.trim_start().starts_with(&format!("64  {contract}"))), "{contract}\n{cpu}");
+    }
+    let first = gpu.out.lines().next().unwrap_or_default();
+    assert!(first.starts_with("llvmpipe") && first.contains("driver ") && first.contains(" UTC, emmy "), "{first}");
+    assert!(gpu.out.contains("portable32") && !gpu.out.contains("native64"), "{}", gpu.out);
+    assert!(!gpu.err.contains("measuring"), "{}", gpu.err);
 }
 
 // ---------------------------------------------------------------------------------------- streams and codes
@@ -638,6 +867,14 @@ fn a_wrong_command_line_is_code_2_and_says_what_would_be_right() {
         (&["run", "s.ron", "--set", "bodies[1].mass=-1"], &["`mass` is -1", "--set bodies[1].mass=-1"]),
         (&["run", "s.ron", "--set", "until=("], &["--set until=("]),
         (&["run", "s.ron", "--set", "=1"], &["--set =1"]),
+        (&["run", "s.ron", "--backend", "cuda"], &["cuda", "auto, cpu, gpu", "emmy devices"]),
+        (&["run", "s.ron", "--backend", "gpu:"], &["after `gpu:` comes part of a name"]),
+        (&["bench", "--bodies", "1"], &["--bodies", "2"]),
+        (&["bench", "--contract", "native32"], &["native32", "native64, portable64, portable32, fast32"]),
+        (
+            &["bench", "--backend", "gpu", "--contract", "native64"],
+            &["`native64` is a contract of the CPU", "portable64"],
+        ),
         (&["run", "s.ron", "--threads", "0"], &["--threads", "1"]),
         (&["run", "s.ron", "--threads", "many"], &["many", "--threads"]),
         (&["run", "s.ron", "--steps", "-4"], &["-4"]),

@@ -96,11 +96,16 @@ fn the_program_lists_devices_with_their_verdicts() {
 
     let text = String::from_utf8(table.stdout).expect("emmy writes UTF-8");
     let line = text.lines().find(|line| line.contains(&name)).unwrap_or_else(|| panic!("no line for {name}:\n{text}"));
-    assert_eq!(line.matches("passed").count(), 2, "{line}");
+    assert_eq!(line.matches("pairs/s").count(), 2, "{line}");
+    assert!(text.lines().next().is_some_and(|titles| titles.contains("portable64     portable32")), "{text}");
     let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("it is JSON");
     let list = json["devices"].as_array().expect("a list");
     let entry = list.iter().find(|entry| entry["name"] == name.as_str()).expect("lavapipe is there");
     assert_eq!(entry["self_test"], serde_json::json!({ "single": "passed", "double": "passed" }), "{entry}");
+    for (proof, contract) in entry["contracts"].as_array().expect("a list").iter().zip(["portable64", "portable32"]) {
+        assert_eq!((&proof["contract"], &proof["verdict"]), (&contract.into(), &"passed".into()), "{entry}");
+        assert!(proof["pairs_per_second"].as_f64().is_some_and(|rate| rate > 0.0), "{entry}");
+    }
     assert_eq!((&entry["kind"], &entry["strict"]), (&"software".into(), &true.into()), "{entry}");
 }
 

@@ -294,7 +294,8 @@ pub fn in_units(quanta: [i64; 3], exponent: i32) -> [f64; 3] {
     quanta.map(|q| q as f64 * exp2(exponent))
 }
 
-fn padded(count: usize) -> usize {
+/// Rows that so many particles of one group take.
+pub(crate) fn padded(count: usize) -> usize {
     count.next_multiple_of(LANES)
 }
 

@@ -31,6 +31,6 @@ pub(super) fn demo(args: &DemoArgs, talk: &Talk) -> Exit {
         json: false,
     };
     let started = load::from_text("outer_solar_system.ron", SCENARIO.to_owned(), Vec::new(), Path::new("."))
-        .and_then(|loaded| run::start(&args, &loaded));
+        .and_then(|loaded| run::start(&args, &loaded, talk));
     started.map_or_else(|exit| exit, |mut started| run::conduct(&mut started, &args, talk))
 }

@@ -1,15 +1,24 @@
-//! `emmy devices`: lists the GPUs of this machine, and whether each computes what the CPU computes.
+//! `emmy devices`: lists the GPUs of this machine, whether each computes what the CPU computes, and how fast.
 
 use clap::Args;
 use serde::Serialize;
 
-use super::{Exit, complain, tell};
-use crate::backend::gpu::{
-    adapter::{Adapter, Adapters, Facts},
-    device::Device,
-    error::GpuError,
-    selftest::{self, Precision},
-    strict::Strictness,
+use super::{Exit, bench, complain, rate, tell};
+use crate::{
+    backend::{
+        cpu::Cpu,
+        gpu::{
+            Gpu,
+            adapter::{Adapter, Adapters, Facts, Kind},
+            device::Device,
+            error::GpuError,
+            selftest::{self, Precision},
+            strict::Strictness,
+        },
+        isa::Isa,
+    },
+    contract::Contract,
+    node::State,
 };
 
 /// `emmy devices`
@@ -20,8 +29,10 @@ pub(super) struct DevicesArgs {
     json: bool,
 }
 
-/// What is said of a device. What was measured on it stands beside what it promises: the self-test, and here belongs the rate
-/// of pairs of each contract.
+/// The contracts of GPUs, in the order of their columns.
+const CONTRACTS: [Contract; 2] = [Contract::Portable64, Contract::Portable32];
+
+/// What is said of a device: what it promises, what it proves, and how fast it is.
 #[derive(Debug, Serialize)]
 struct Entry {
     #[serde(flatten)]
@@ -29,6 +40,17 @@ struct Entry {
     /// Whether its arithmetic can be made strict; where it cannot, the self-test alone decides.
     strict: bool,
     self_test: SelfTest,
+    contracts: Vec<Proof>,
+}
+
+/// What becomes of a contract on a device.
+#[derive(Debug, Serialize)]
+struct Proof {
+    contract: Contract,
+    /// Of the whole self-test: `passed`, `no f64`, or `failed: …`.
+    verdict: String,
+    /// Unique pairs per second of audited steps, measured briefly.
+    pairs_per_second: Option<f64>,
 }
 
 /// What the self-test says of each precision: `passed`, `no f64`, or `failed: …`.
@@ -60,7 +82,30 @@ impl Entry {
             Err(error) => format!("failed: {error}"),
         };
         let self_test = SelfTest { single: test(Precision::Single), double: test(Precision::Double) };
-        Self { strict: facts.is_strict(), facts, self_test }
+        let contracts = CONTRACTS.map(|contract| Proof::of(adapter, contract)).into();
+        Self { strict: facts.is_strict(), facts, self_test, contracts }
+    }
+}
+
+impl Proof {
+    fn of(adapter: &Adapter, contract: Contract) -> Self {
+        let measured = Device::open(adapter).and_then(|device| Gpu::new(device, contract)).and_then(|mut gpu| {
+            // What the host does meanwhile is next to nothing.
+            let cpu = Cpu::new(Isa::widest(), 1).expect("one thread needs no pool");
+            let bodies = if adapter.facts().kind == Kind::Software { 4096 } else { 65_536 };
+            let rate = |state: State| rate::of_gpu(&state, &cpu, &mut gpu, bodies as usize);
+            bench::sphere(bodies, contract).ok().map(rate).transpose()
+        });
+        let pairs_per_second = measured.as_ref().ok().copied().flatten();
+        Self { contract, verdict: verdict(measured.map(drop)), pairs_per_second }
+    }
+
+    /// For the table: the rate, `no f64`, or `failed`, which has a line of its own.
+    fn cell(&self) -> String {
+        match self.pairs_per_second {
+            Some(rate) => format!("{rate:.1e} pairs/s"),
+            None => self.verdict.split(':').next().unwrap_or_default().to_owned(),
+        }
     }
 }
 
@@ -78,9 +123,10 @@ fn json(entries: &[Entry]) -> String {
     text.expect("plain fields are JSON") + "\n"
 }
 
-/// A line for each device, and below it how its self-test failed.
+/// A line for each device, and below it how it failed.
 fn table(entries: &[Entry]) -> String {
-    let titles = ["", "name", "kind", "backend", "f64", "i64", "timestamps", "memory", "single", "double", "driver"];
+    let [first, second] = CONTRACTS.map(Contract::name);
+    let titles = ["", "name", "kind", "backend", "f64", "i64", "timestamps", "memory", first, second, "driver"];
     let mut rows = vec![titles.map(str::to_owned)];
     rows.extend(entries.iter().map(row));
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
@@ -92,19 +138,19 @@ fn table(entries: &[Entry]) -> String {
     let mut text = line(&rows[0]);
     for (entry, row) in entries.iter().zip(&rows[1..]) {
         text += &line(row);
-        for (precision, verdict) in [("single", &entry.self_test.single), ("double", &entry.self_test.double)] {
+        for Proof { contract, verdict, .. } in &entry.contracts {
             if verdict.starts_with("failed") {
-                text += &format!("   {precision} {verdict}\n");
+                text += &format!("   {contract} {verdict}\n");
             }
         }
     }
-    text
+    text + "\nA rate means: the self-test was passed. It counts every pair once, in whole audited steps; `emmy bench` measures longer.\n"
 }
 
 fn row(entry: &Entry) -> [String; 11] {
-    let Entry { facts, self_test, .. } = entry;
+    let Entry { facts, contracts, .. } = entry;
     let yes = |has: bool| if has { "yes" } else { "no" }.to_owned();
-    let short = |verdict: &str| verdict.split(':').next().unwrap_or_default().to_owned();
+    let cell = |place: usize| contracts.get(place).map(Proof::cell).unwrap_or_default();
     [
         facts.number.to_string(),
         facts.name.clone(),
@@ -114,8 +160,8 @@ fn row(entry: &Entry) -> [String; 11] {
         yes(facts.features.i64),
         yes(facts.features.timestamps),
         facts.memory.map_or_else(|| "?".to_owned(), |bytes| format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))),
-        short(&self_test.single),
-        short(&self_test.double),
+        cell(0),
+        cell(1),
         facts.driver.clone(),
     ]
 }
@@ -154,12 +200,20 @@ mod tests {
             memory: None,
         };
         let self_test = SelfTest { single: "failed: x*y - x*z in f32: …".into(), double: "no f64".into() };
+        let proof = |contract, verdict: &str| Proof { contract, verdict: verdict.into(), pairs_per_second: None };
+        let contracts = vec![
+            proof(Contract::Portable64, "no f64"),
+            proof(Contract::Portable32, "failed: Apple M4 does not compute what the CPU computes: x*y - x*z in f32: …"),
+        ];
 
-        let text = table(&[Entry { strict: facts.is_strict(), facts, self_test }]);
+        let text = table(&[Entry { strict: facts.is_strict(), facts, self_test, contracts }]);
 
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines.len(), 3, "{text}");
-        assert_eq!(lines[1], "0  Apple M4  integrated  metal    no   yes  yes         ?       failed  no f64");
-        assert_eq!(lines[2], "   single failed: x*y - x*z in f32: …");
+        assert_eq!(lines[1], "0  Apple M4  integrated  metal    no   yes  yes         ?       no f64      failed");
+        assert_eq!(
+            lines[2],
+            "   portable32 failed: Apple M4 does not compute what the CPU computes: x*y - x*z in f32: …"
+        );
+        assert_eq!(lines[3], "");
     }
 }

@@ -71,8 +71,8 @@ fn print_report(report: read::Report) {
     remark(format_args!("{:?}", miette::Report::from(report)));
 }
 
-/// The backend that the command line asks for; without a word, all cores and the widest instruction set.
-pub(super) fn backend(args: &BackendArgs) -> Result<Cpu, Exit> {
+/// The CPU as the command line asks for it; without a word, all cores and the widest instruction set.
+pub(super) fn cpu(args: &BackendArgs) -> Result<Cpu, Exit> {
     #[expect(clippy::disallowed_methods, reason = "the command line asks, and hands the number down")]
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     let threads = args.threads.map_or_else(cores, usize::from);

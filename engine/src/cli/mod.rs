@@ -2,6 +2,8 @@
 //!
 //! Results go to standard output, everything else to standard error.
 
+mod backend;
+mod bench;
 mod check;
 mod demo;
 mod devices;
@@ -9,6 +11,7 @@ mod info;
 mod load;
 mod new;
 mod progress;
+mod rate;
 mod report;
 mod run;
 
@@ -34,7 +37,7 @@ pub enum Exit {
     CheckFailed = 1,
     /// Wrong command line, scenario or checkpoint.
     WrongInput = 2,
-    /// The environment does not allow it: disk full, no permission.
+    /// The environment does not allow it: disk full, no permission, no GPU that can be used.
     Environment = 3,
     /// Stopped before the end, resumable.
     Resumable = 4,
@@ -55,7 +58,7 @@ Exit codes:
   0    done, every declared check held
   1    the run ended but a declared check failed, or a breach stopped it
   2    wrong command line, scenario or checkpoint
-  3    the environment does not allow it: disk full, no permission
+  3    the environment does not allow it: disk full, no permission, no GPU that can be used
   4    stopped before the end (--max-wall); the message names the command that resumes
   130  SIGINT, after a checkpoint; a second signal ends at once
   143  SIGTERM, after a checkpoint";
@@ -92,8 +95,10 @@ enum Command {
     Info(info::InfoArgs),
     /// A first run that needs no file: the outer Solar System.
     Demo(demo::DemoArgs),
-    /// List the GPUs of this machine, and whether they compute what the CPU computes.
+    /// List the GPUs of this machine: whether they compute what the CPU computes, and how fast.
     Devices(devices::DevicesArgs),
+    /// Measure how many pairs per second a GPU or the CPU does, with state roots beside the figures.
+    Bench(bench::BenchArgs),
 }
 
 /// Which scenario, and what of it is overridden.
@@ -130,6 +135,10 @@ fn parse_override(text: &str) -> Result<(String, String), String> {
 /// Where the work is done.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct BackendArgs {
+    /// Who moves the particles: auto, cpu, gpu, or gpu:NAME with part of a name or the number from `emmy devices`; no bit of the
+    /// result depends on it. A GPU takes the contracts portable64 and portable32.
+    #[arg(long, value_name = "WHO", default_value = "auto", value_parser = |text: &str| text.parse::<backend::Choice>())]
+    backend: backend::Choice,
     /// Number of threads; the bits of the result do not depend on it.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     threads: Option<u16>,
@@ -162,6 +171,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Info(args) => info::info(&args),
         Command::Demo(args) => demo::demo(&args, &cli.talk),
         Command::Devices(args) => devices::devices(&args),
+        Command::Bench(args) => bench::bench(&args, &cli.talk),
     };
     exit.into()
 }

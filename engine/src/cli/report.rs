@@ -8,6 +8,8 @@ use crate::{
     audit::BreachReport,
     ledger::Amounts,
     math::norm,
+    metrics::Phases,
+    node::Node,
     run::{ExitReason, Run},
     snapshot::{checkpoint::Outcome, folder::RunFolder, root::StateRoot},
 };
@@ -18,7 +20,12 @@ pub(super) struct RunResult {
     schema: u32,
     scenario: String,
     contract: &'static str,
+    /// `gpu` if a device moved the particles to the end.
     backend: &'static str,
+    device: Option<String>,
+    driver: Option<String>,
+    /// Why the run went on without the device that it began with.
+    fell_back: Option<String>,
     isa: String,
     threads: usize,
     nodes: u32,
@@ -30,6 +37,10 @@ pub(super) struct RunResult {
     steps_per_second: f64,
     /// Unique pairs.
     pairs_per_second: f64,
+    /// Where the time of the steps went [s].
+    phases: Phases,
+    /// Bytes between the host and the device, all in all, for each step.
+    device_bytes_per_step: Option<f64>,
     state_root_start: StateRoot,
     state_root_end: StateRoot,
     conserved: Conserved,
@@ -77,11 +88,15 @@ impl RunResult {
         let state_root_end = run.node.root();
         let pairs_per_step = run.node.pairs_per_step();
         let conserved = Conserved::of(run, &counted);
+        let Mover { backend, device, driver, fell_back } = Mover::of(&run.node);
         Self {
             schema: 1,
             scenario: run.scenario.name.clone(),
             contract: run.scenario.contract.name(),
-            backend: "cpu",
+            backend,
+            device,
+            driver,
+            fell_back,
             isa: run.node.cpu().isa().to_string(),
             threads: run.node.cpu().threads(),
             nodes: 1,
@@ -92,6 +107,8 @@ impl RunResult {
             wall_seconds: run.wall_seconds(),
             steps_per_second: run.steps_per_second(),
             pairs_per_second: run.steps_per_second() * pairs_per_step as f64,
+            phases: *run.node.phases(),
+            device_bytes_per_step: device_bytes_per_step(run),
             state_root_start: run.root_start,
             state_root_end,
             conserved,
@@ -109,6 +126,9 @@ impl RunResult {
         self.steps = run.node.clock().step;
         self.time = run.node.clock().time();
         self.wall_seconds = run.wall_seconds();
+        Mover { backend: self.backend, device: self.device, driver: self.driver, fell_back: self.fell_back } =
+            Mover::of(&run.node);
+        (self.phases, self.device_bytes_per_step) = (*run.node.phases(), device_bytes_per_step(run));
         let found = reason == ExitReason::Completed && self.state_root_end == self.state_root_start;
         self.reversed = matches!(reason, ExitReason::Completed | ExitReason::Breach).then_some(found);
         let counted = run.node.counted();
@@ -120,6 +140,32 @@ impl RunResult {
     /// Whether everything that was declared held.
     pub(super) fn all_held(&self) -> bool {
         self.breaches.is_empty() && self.expect.iter().all(|outcome| outcome.held) && self.reversed != Some(false)
+    }
+}
+
+/// Bytes between the host and the device that moves the particles, all in all, for each step that this program has taken.
+fn device_bytes_per_step(run: &Run) -> Option<f64> {
+    run.node.gpu().map(|gpu| gpu.traffic() as f64 / run.steps_taken.max(1) as f64)
+}
+
+/// Who moves the particles.
+#[derive(Clone, Debug, Serialize)]
+struct Mover {
+    backend: &'static str,
+    device: Option<String>,
+    driver: Option<String>,
+    fell_back: Option<String>,
+}
+
+impl Mover {
+    fn of(node: &Node) -> Self {
+        let facts = node.gpu().map(|gpu| gpu.device().facts());
+        Self {
+            backend: if facts.is_some() { "gpu" } else { "cpu" },
+            device: facts.map(|facts| facts.name.clone()),
+            driver: facts.map(|facts| facts.driver.clone()),
+            fell_back: node.fell_back().map(ToString::to_string),
+        }
     }
 }
 
@@ -171,11 +217,18 @@ pub(super) fn table(run: &Run, result: &RunResult) -> String {
     let row = |name: &str, value: String| format!("  {name:<17} {value}\n");
     let plural = if result.bodies == 1 { "body" } else { "bodies" };
     out += &row("scenario", format!("{}, {} {plural}", result.scenario, result.bodies));
-    let threads = counted(result.threads, "thread");
-    out += &row("moved by", format!("{}, {}, {} on {threads}", result.integrator, result.contract, result.isa));
+    let cpu = || format!("{} on {}", result.isa, counted(result.threads, "thread"));
+    let who = result.device.clone().unwrap_or_else(cpu);
+    out += &row("moved by", format!("{}, {}, {who}", result.integrator, result.contract));
+    if let Some(fault) = &result.fell_back {
+        out += &row("fell back", format!("to the CPU, with the same bits: {fault}"));
+    }
     out += &row("steps", format!("{}, to t = {}", result.steps, short(result.time)));
     let rates = [result.steps_per_second, result.pairs_per_second].map(si);
     out += &row("speed", format!("{}steps/s, {}pairs/s, {} in all", rates[0], rates[1], duration(result.wall_seconds)));
+    if let Some(shares) = shares(&result.phases) {
+        out += &row("time in", shares);
+    }
     out.push_str(&conserved_rows(&result.conserved));
     out.push_str(&ledger_rows(run));
     out += &row("state root", format!("{} → {}", result.state_root_start, result.state_root_end));
@@ -190,6 +243,16 @@ pub(super) fn table(run: &Run, result: &RunResult) -> String {
         out += &row("files", folder.clone());
     }
     out
+}
+
+/// Where the time of the steps went, if it is worth a word. A handful of bodies is not looked at that closely: all of it is one phase.
+fn shares(phases: &Phases) -> Option<String> {
+    let total = phases.total();
+    let Phases { force, motion, audit, transfer } = *phases;
+    let all = [("force", force), ("motion", motion), ("audit", audit), ("transfer", transfer)];
+    let some: Vec<_> = all.into_iter().filter(|(_, seconds)| *seconds > 0.0).collect();
+    let share = |&(name, seconds): &(&str, f64)| format!("{name} {:.0} %", 100.0 * seconds / total);
+    (total > 1e-3 && some.len() > 1).then(|| some.iter().map(share).collect::<Vec<_>>().join(", "))
 }
 
 /// What must not change: integers with their drift in quanta, the bounded ones with their largest relative drift.
@@ -273,6 +336,9 @@ pub(super) struct Manifest {
     rustc: &'static str,
     target: &'static str,
     profile: &'static str,
+    /// Who moved the particles at the start, and in the end whether it was replaced.
+    #[serde(flatten)]
+    mover: Mover,
     isa: String,
     threads: usize,
     host: String,
@@ -309,6 +375,7 @@ impl Manifest {
             rustc: env!("EMMY_RUSTC"),
             target: env!("EMMY_TARGET"),
             profile: env!("EMMY_PROFILE"),
+            mover: Mover::of(&run.node),
             isa: run.node.cpu().isa().to_string(),
             threads: run.node.cpu().threads(),
             host: std::fs::read_to_string("/etc/hostname")
@@ -328,7 +395,7 @@ impl Manifest {
             files_blake3: BTreeMap::new(),
             reproducible: [
                 "particle state, momenta, ledger and state roots: bit for bit on any CPU, instruction set and number of threads, \
-                 from scenario.used.ron and the same version of emmy",
+                 and under a portable contract on any GPU that passes its self-test, from scenario.used.ron and the same version of emmy",
                 "not reproducible: wall times, and the lines of diagnostics.jsonl that a wall-time cadence asked for",
             ],
         }
@@ -336,6 +403,7 @@ impl Manifest {
 
     /// What is known at the end.
     pub(super) fn complete(&mut self, run: &Run, result: &RunResult) {
+        self.mover.fell_back.clone_from(&result.fell_back);
         self.ended = Some(jiff::Timestamp::now().to_string());
         self.state_root_end = Some(result.state_root_end);
         self.steps = Some(result.steps);

@@ -11,7 +11,11 @@ use std::{
 use clap::Args;
 
 use super::{
-    BackendArgs, Exit, ScenarioArgs, Talk, complain, load, progress::Progress, remark, report, shell_word, tell,
+    BackendArgs, Exit, ScenarioArgs, Talk,
+    backend::{self, Task},
+    complain, load,
+    progress::Progress,
+    remark, report, shell_word, tell,
 };
 use crate::{
     run::{ExitReason, Run, StopRequest},
@@ -49,7 +53,7 @@ pub(super) struct RunArgs {
 }
 
 /// `90`, `90s`, `15m`, `2h`, `1d` in seconds.
-fn parse_seconds(text: &str) -> Result<f64, String> {
+pub(super) fn parse_seconds(text: &str) -> Result<f64, String> {
     let (number, factor) = match text.trim_end_matches(['s', 'm', 'h', 'd']) {
         number if number.len() == text.len() => (number, 1.0),
         number => (
@@ -71,16 +75,18 @@ fn parse_seconds(text: &str) -> Result<f64, String> {
 /// Runs.
 pub(super) fn run(args: &RunArgs, talk: &Talk) -> Exit {
     let prepared = match &args.resume {
-        Some(path) => resume(args, path),
-        None => load::scenario(&args.scenario).and_then(|loaded| start(args, &loaded)),
+        Some(path) => resume(args, path, talk),
+        None => load::scenario(&args.scenario).and_then(|loaded| start(args, &loaded, talk)),
     };
     prepared.map_or_else(|exit| exit, |mut run| conduct(&mut run, args, talk))
 }
 
 /// A run from the start of a scenario.
-pub(super) fn start(args: &RunArgs, loaded: &load::Loaded) -> Result<Run, Exit> {
-    let cpu = load::backend(&args.backend)?;
-    let mut run = Run::new(loaded.scenario.clone(), loaded.state()?, cpu);
+pub(super) fn start(args: &RunArgs, loaded: &load::Loaded, talk: &Talk) -> Result<Run, Exit> {
+    let state = loaded.state()?;
+    let task = Task::new(&loaded.scenario, state.quanta, &state.particles, loaded.scenario.steps());
+    let backend = backend::open(&args.backend, &task, talk)?;
+    let mut run = Run::new(loaded.scenario.clone(), state, backend);
     if !args.no_files {
         let path = args.out.clone().unwrap_or_else(|| default_folder(&run));
         let folder =
@@ -102,7 +108,7 @@ fn default_folder(run: &Run) -> PathBuf {
 }
 
 /// A run from a checkpoint; a scenario on the command line must be the one of the checkpoint.
-fn resume(args: &RunArgs, path: &Path) -> Result<Run, Exit> {
+fn resume(args: &RunArgs, path: &Path, talk: &Talk) -> Result<Run, Exit> {
     let (file, checkpoint) = load::checkpoint(path)?;
     let mut overrides = args.scenario.overrides();
     if args.scenario.file.is_some() || !args.scenario.overrides.is_empty() {
@@ -122,9 +128,11 @@ fn resume(args: &RunArgs, path: &Path) -> Result<Run, Exit> {
         );
         return Err(Exit::WrongInput);
     }
-    let cpu = load::backend(&args.backend)?;
     let step = checkpoint.header.step;
-    let mut run = Run::resumed(loaded.scenario, checkpoint, cpu);
+    let left = loaded.scenario.steps() - step;
+    let task = Task::new(&loaded.scenario, checkpoint.header.quanta, &checkpoint.particles, left);
+    let backend = backend::open(&args.backend, &task, talk)?;
+    let mut run = Run::resumed(loaded.scenario, checkpoint, backend);
     tracing::info!("goes on from {} at step {step} of {}", file.display(), run.last_step());
     if !args.no_files {
         let keep = run.scenario.output.keep_checkpoints;

@@ -4,13 +4,14 @@
 //! as they are, and as they were when they were last good, so that undo costs no transfer.
 
 use super::{
+    adapter::Facts,
     compute::{Pipeline, buffer, filled_buffer, read_back},
     device::Device,
     error::GpuError,
     programs::{GROUP, Over, Programs},
     tally::Layout,
 };
-use crate::particle::WorkingSet;
+use crate::particle::{self, WorkingSet};
 
 /// Invocations that keep a large device busy. Fewer rows than this share the sources among several invocations.
 const BUSY: usize = 1 << 17;
@@ -34,11 +35,15 @@ pub(super) struct Cut {
 
 impl Cut {
     pub(super) fn of(set: &WorkingSet) -> Self {
-        let (rows, tiles) = (set.rows(), set.sources.div_ceil(GROUP as usize).max(1));
+        Self::new(set.test_rows().start, set.rows(), set.sources)
+    }
+
+    fn new(tests: usize, rows: usize, sources: usize) -> Self {
+        let tiles = sources.div_ceil(GROUP as usize).max(1);
         let wanted = (BUSY / rows.max(1)).clamp(1, tiles);
         let of_a_part = tiles.div_ceil(wanted);
         let parts = tiles.div_ceil(of_a_part);
-        Self { rows, tests: set.test_rows().start, sources: set.sources, parts, tiles: of_a_part }
+        Self { rows, tests, sources, parts, tiles: of_a_part }
     }
 
     /// Workgroups of a force evaluation.
@@ -113,7 +118,7 @@ impl Columns {
     /// Takes a working set to the device.
     pub(super) fn upload(device: &Device, programs: &Programs, set: &WorkingSet) -> Result<Self, GpuError> {
         let cut = Cut::of(set);
-        fits(device, cut)?;
+        fits(device.facts(), cut)?;
         let storage = wgpu::BufferUsages::STORAGE;
         let empty = |bytes: u64| buffer(device, bytes.max(24), storage);
         let column = |axes: &[Vec<i64>; 3]| filled_buffer(device, bytemuck::cast_slice(&axes.concat()), storage);
@@ -172,14 +177,44 @@ impl Columns {
     }
 }
 
-/// Whether the columns fit, as far as the device tells: its memory may be in use by others.
-fn fits(device: &Device, cut: Cut) -> Result<(), GpuError> {
-    let facts = device.facts();
+/// Whether so many sources and test particles fit on a device, as far as it tells: its memory may be in use by others.
+///
+/// # Errors
+/// If they do not, with what is needed and what there is.
+pub fn room(facts: &Facts, sources: usize, tests: usize) -> Result<(), GpuError> {
+    fits(facts, of_counts(sources, tests))
+}
+
+/// What the buffers of so many sources and test particles take on a device [bytes].
+#[must_use]
+pub fn bytes(sources: usize, tests: usize) -> u64 {
+    of_counts(sources, tests).bytes()
+}
+
+fn of_counts(sources: usize, tests: usize) -> Cut {
+    let first_test = particle::padded(sources);
+    Cut::new(first_test, first_test + particle::padded(tests), sources)
+}
+
+fn fits(facts: &Facts, cut: Cut) -> Result<(), GpuError> {
     let one = facts.limits.storage_binding.min(facts.limits.buffer);
     let refuse = |needed, available| Err(GpuError::Memory { device: facts.name.clone(), needed, available });
     match facts.memory {
         Some(available) if cut.bytes() > available => refuse(cut.bytes(), available),
         _ if cut.largest() > one => refuse(cut.largest(), one),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_estimated_beforehand_is_what_the_columns_take() {
+        for (sources, tests) in [(0, 0), (1, 0), (150, 5), (100_000, 17)] {
+            let set = WorkingSet::with_room_for(sources, tests);
+            assert_eq!(of_counts(sources, tests), Cut::of(&set), "{sources} sources, {tests} test particles");
+        }
     }
 }

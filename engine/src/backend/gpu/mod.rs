@@ -26,6 +26,7 @@ pub mod tally;
 
 use bevy_ecs::prelude::*;
 
+pub use self::columns::{bytes, room};
 use self::{columns::Columns, device::Device, error::GpuError, programs::Programs, steps::Reader, strict::Strictness};
 use crate::{
     contract::Contract,
@@ -63,6 +64,8 @@ pub struct Gpu {
     phases: Phases,
     /// Bytes that were read or written by the host.
     traffic: u64,
+    /// Time that the host has waited for steps [s].
+    waited: f64,
 }
 
 impl Gpu {
@@ -78,10 +81,16 @@ impl Gpu {
         selftest::requirements(&device, contract)?;
         let mut gpu = Self::untested(device, contract, Strictness::Strict);
         selftest::bodies(&mut gpu)?;
-        gpu.columns = None;
-        gpu.phases = Phases::default();
-        gpu.traffic = 0;
+        gpu.clear();
         Ok(gpu)
+    }
+
+    /// Forgets what it holds and what it has counted: whoever takes it next finds it as if it were new.
+    pub fn clear(&mut self) {
+        self.unload();
+        self.phases = Phases::default();
+        self.traffic = 0;
+        self.waited = 0.0;
     }
 
     /// The same without the self-test: for the self-test itself, and for tests of what it would refuse.
@@ -99,6 +108,7 @@ impl Gpu {
             pace: 1,
             phases: Phases::default(),
             traffic: 0,
+            waited: 0.0,
         }
     }
 
@@ -190,5 +200,11 @@ impl Gpu {
     #[must_use]
     pub fn traffic(&self) -> u64 {
         self.traffic
+    }
+
+    /// Time that the host has spent waiting for steps, with nothing else to do, so far [s].
+    #[must_use]
+    pub fn waited(&self) -> f64 {
+        self.waited
     }
 }

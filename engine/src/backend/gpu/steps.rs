@@ -262,7 +262,9 @@ impl Gpu {
 
     /// Waits for a submission, and takes its records and times.
     fn read(&mut self, done: InFlight) -> Result<Vec<StepRecord>, GpuError> {
+        let watch = Stopwatch::start();
         self.device.wait_for(done.submission)?;
+        self.waited += watch.seconds();
         let reader = &self.readers[done.half];
         let buffers = 1 + usize::from(reader.clock.is_some());
         // A range that is not mapped must not be touched: wgpu would panic.
