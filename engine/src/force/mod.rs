@@ -7,7 +7,12 @@
 //! momentum is conserved by construction, whatever the rounding.
 
 pub mod contract;
+pub mod fast32;
+pub mod fast32_blocks;
+pub mod fast32_kernel;
 pub mod kernel;
+pub mod portable32;
+pub mod portable32_kernel;
 
 use bevy_ecs::prelude::*;
 
