@@ -1,5 +1,5 @@
 //! The f32 contracts, compared with `==` on integers: kernels equal their definitions on every instruction set, in every order and
-//! partition; action is minus reaction; the published vectors are reproduced. Only the test of accuracy has a tolerance.
+//! partition; action is minus reaction. Only the test of accuracy has a tolerance.
 
 use std::ops::Range;
 
@@ -19,7 +19,6 @@ use emmy::{
     particle::{Mass, Momentum, Particle, ParticleId, Position, Radius, WorkingSet},
     quanta::exp2,
 };
-use serde::Deserialize;
 
 /// Range bits of `fast32` in this file.
 const FAST_BITS: u32 = 51;
@@ -49,7 +48,7 @@ impl Xorshift {
     }
 }
 
-/// Particles in a cube of ±2^`bits` quanta with masses from 2¹⁹ to 2²⁰: the bodies of the published cube if there are no tests.
+/// Particles in a cube of ±2^`bits` quanta with masses from 2¹⁹ to 2²⁰.
 fn particles(sources: usize, tests: usize, bits: u32) -> Vec<Particle> {
     let mut random = Xorshift(88_172_645_463_325_252);
     let particle = |k: usize| Particle {
@@ -591,136 +590,5 @@ fn binding_energies_are_those_of_the_definition_however_they_are_cut() {
         let parts = cut.map(|(rows, columns)| isa.run(Binding(&set, rows, columns, factor, softening2)));
         assert_eq!(whole, expected.total(), "{isa}");
         assert_eq!(parts.into_iter().sum::<i128>(), whole, "{isa}");
-    }
-}
-
-// ---------------------------------------------------------------------------------------------- published vectors
-
-/// A file of `assets/contracts`: what a contract makes of some pairs, and of a cube of bodies.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Vectors {
-    contract: String,
-    version: u32,
-    pairs: Vec<Pair>,
-    cube: Cube,
-}
-
-/// `factor` and `softening2`: bit patterns of f64, in quanta.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Pair {
-    from: (i64, i64, i64),
-    to: (i64, i64, i64),
-    masses: (i64, i64),
-    factor: String,
-    softening2: String,
-    impulse: (i64, i64, i64),
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Cube {
-    bodies: usize,
-    position_bits: u32,
-    factor: String,
-    softening2: String,
-    hash: String,
-}
-
-fn bits(text: &str) -> u64 {
-    u64::from_str_radix(text.trim_start_matches("0x"), 16).expect("a bit pattern")
-}
-
-fn kick_of(factor: &str, softening2: &str) -> Kick {
-    Kick { factor: f64::from_bits(bits(factor)), softening2: f64::from_bits(bits(softening2)) }
-}
-
-fn pair_of(contract: &str, from: [i64; 3], to: [i64; 3], masses: [i64; 2], kick: Kick) -> [i64; 3] {
-    if contract == "portable32" {
-        return portable32::impulse(portable32::separation(from, to), masses.map(|mass| mass as f32), Kick32::of(kick));
-    }
-    let kick = KickFast::of(kick, FAST_BITS);
-    let strengths = masses.map(|mass| kick.strength(mass as f64));
-    let mut blocks = [Bounds::EMPTY; 2];
-    blocks[0].add(from, strengths[0]);
-    blocks[1].add(to, strengths[1]);
-    fast32::impulse(from, to, strengths, &kick, &Rule::of(&blocks[0], &blocks[1], &kick))
-}
-
-fn cube_of(contract: &str, bodies: usize, position_bits: u32, kick: Kick) -> u64 {
-    let set = WorkingSet::of(&particles(bodies, 0, position_bits));
-    let found = match contract {
-        "portable32" => portable(Isa::widest(), &set, kick, 512, true),
-        _ => fast(Isa::widest(), &set, kick, 4),
-    };
-    fnv(&found.expect("in range"), bodies)
-}
-
-#[test]
-fn the_published_vectors_are_reproduced() {
-    for (text, contract, version) in [
-        (include_str!("../assets/contracts/portable32.ron"), "portable32", Contract::VERSION),
-        (include_str!("../assets/contracts/fast32.ron"), "fast32", Contract::VERSION),
-    ] {
-        let vectors: Vectors = ron::from_str(text).expect("a file of vectors");
-        assert_eq!((vectors.contract.as_str(), vectors.version), (contract, version));
-        assert!(vectors.pairs.len() >= 24, "{contract}: {} pairs", vectors.pairs.len());
-        for pair in vectors.pairs {
-            let ((x, y, z), (u, v, w)) = (pair.from, pair.to);
-            let kick = kick_of(&pair.factor, &pair.softening2);
-            let found = pair_of(contract, [x, y, z], [u, v, w], pair.masses.into(), kick);
-            assert_eq!(found, <[i64; 3]>::from(pair.impulse), "{contract}: {:?} to {:?}", pair.from, pair.to);
-            let back = pair_of(contract, [u, v, w], [x, y, z], [pair.masses.1, pair.masses.0], kick);
-            assert_eq!(back, found.map(|k| -k), "{contract}: {:?} to {:?}", pair.to, pair.from);
-        }
-        let cube = vectors.cube;
-        let found = cube_of(contract, cube.bodies, cube.position_bits, kick_of(&cube.factor, &cube.softening2));
-        assert_eq!(found, bits(&cube.hash), "{contract}: the cube gives {found:016x}");
-    }
-}
-
-#[test]
-#[ignore = "prints vectors, for a new version of a contract: cargo test --test contracts32 -- --ignored --nocapture"]
-fn print_vectors() {
-    for (contract, strongest) in [("portable32", 42), ("fast32", 50)] {
-        println!("(\n    contract: \"{contract}\",\n    version: 1,\n    pairs: [");
-        let mut random = Xorshift(0x2545_f491_4f6c_dd1d);
-        for k in 0..36_u32 {
-            let (from, to) = match k {
-                0 => ([0; 3], [2, 0, 0]),
-                1 => ([7, -9, 11], [7, -9, 11]),
-                2 => ([-(1 << 47); 3], [1 << 47; 3]),
-                3 => ([(1 << 24) + 1, 0, -(1 << 23)], [-(1 << 24) - 1, 1, (1 << 23) - 1]),
-                _ => (random.place(47 - k), random.place(47 - k)),
-            };
-            let masses = [1 + (random.bits() >> (12 + k)) as i64, 1 + (random.bits() >> 12) as i64];
-            let r2: f64 = (0..3).map(|axis| (to[axis] - from[axis]) as f64).map(|d: f64| d * d).sum::<f64>().max(1.0);
-            let softening2 = if k == 1 || k % 3 == 0 { 0.37 * r2 } else { 0.0 };
-            let size = exp2(strongest - 1 - k as i32) * if k % 2 == 0 { 0.7 } else { -0.9 };
-            let factor = size * r2 / (masses[0] as f64 * masses[1] as f64);
-            let impulse = pair_of(contract, from, to, masses, Kick { factor, softening2 });
-            let triple = |v: [i64; 3]| format!("({}, {}, {})", v[0], v[1], v[2]);
-            println!(
-                "        (\n            from: {}, to: {}, masses: ({}, {}),",
-                triple(from),
-                triple(to),
-                masses[0],
-                masses[1]
-            );
-            println!(
-                "            factor: \"{:#018x}\", softening2: \"{:#018x}\",",
-                factor.to_bits(),
-                softening2.to_bits()
-            );
-            println!("            impulse: {},\n        ),", triple(impulse));
-        }
-        let kick = kick(strongest, 38);
-        let hash = cube_of(contract, 1024, 46, kick);
-        println!(
-            "    ],\n    cube: (bodies: 1024, position_bits: 46, factor: \"{:#018x}\", softening2: \"{:#018x}\", hash: \"{hash:#018x}\"),\n)",
-            kick.factor.to_bits(),
-            kick.softening2.to_bits()
-        );
     }
 }
