@@ -14,7 +14,7 @@ use emmy::{
     particle::{Mass, Momentum, Particle, ParticleId, Position, Radius, WorkingSet},
 };
 
-/// `n` bodies uniform in a cube of half edge 2⁵² quanta, from a xorshift generator.
+/// `n` bodies uniform in a cube of half edge 2⁴⁶ quanta, within the range of every contract, from a xorshift generator.
 fn cube(n: usize) -> WorkingSet {
     let mut state = 88_172_645_463_325_252_u64;
     let mut unit = || {
@@ -23,7 +23,7 @@ fn cube(n: usize) -> WorkingSet {
         state ^= state << 17;
         (state >> 11) as f64 / (1_u64 << 53) as f64
     };
-    let far = (1_u64 << 52) as f64;
+    let far = (1_u64 << 46) as f64;
     let particles: Vec<Particle> = (0..n as u64)
         .map(|id| Particle {
             id: ParticleId(id),
@@ -36,9 +36,10 @@ fn cube(n: usize) -> WorkingSet {
     WorkingSet::of(&particles)
 }
 
-fn kick(n: usize) -> Kick {
-    let far2 = (1_u64 << 52) as f64 * (1_u64 << 52) as f64;
-    Kick { factor: 0.7 * (n * n) as f64 * far2 * 2e-8, softening2: 1e-4 * far2 }
+fn kick() -> Kick {
+    let far2 = (1_u64 << 46) as f64 * (1_u64 << 46) as f64;
+    // The strongest pairs give about 2³⁹ quanta.
+    Kick { factor: 1.5e-10 * far2, softening2: 1e-4 * far2 }
 }
 
 /// FNV-1a over all impulses.
@@ -61,7 +62,7 @@ fn force(c: &mut Criterion) {
             let mut impulse = Default::default();
             let name = BenchmarkId::new(format!("{contract} {isa}"), format!("{threads} threads"));
             group.bench_function(name, |b| {
-                b.iter(|| cpu.impulses(&set, contract, kick(n), false, black_box(&mut impulse)))
+                b.iter(|| cpu.impulses(&set, contract, kick(), false, black_box(&mut impulse)))
             });
             println!("    impulses {:016x}", hash(&impulse));
         }

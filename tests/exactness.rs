@@ -95,7 +95,7 @@ fn crowd(sources: usize, tests: usize) -> (WorkingSet, Kick) {
 }
 
 /// A cluster of bodies with unequal masses (over three decades) and of test particles, as a scenario would make it.
-fn state(sources: usize, tests: usize, integrator: &str, softening: f64) -> State {
+fn state(sources: usize, tests: usize, (contract, integrator): (Contract, &str), softening: f64) -> State {
     let mut random = Xorshift(0x5851_f42d_4c95_7f2d + (sources + 1000 * tests) as u64);
     let vector = |random: &mut Xorshift, size: f64| {
         let v: [f64; 3] = std::array::from_fn(|_| size * random.signed());
@@ -110,7 +110,7 @@ fn state(sources: usize, tests: usize, integrator: &str, softening: f64) -> Stat
         })
         .collect();
     state_of(&format!(
-        "(version: 1, name: \"x\", integrator: {integrator}(dt: 0.01), until: Steps(1000), \
+        "(version: 1, name: \"x\", contract: {contract}, integrator: {integrator}(dt: 0.01), until: Steps(1000), \
          gravity: (softening: {softening:?}), bodies: [{bodies}])"
     ))
 }
@@ -635,16 +635,24 @@ fn what_leaves_its_range_is_reported_and_is_no_panic() {
 
 // ---------------------------------------------------------------------------------------------- runs
 
+/// Every contract with every splitting that is worth it: the first with all of them, the others with the shortest and one of many
+/// stages.
+fn runs() -> impl Iterator<Item = (Contract, &'static str)> {
+    let native = INTEGRATORS.iter().map(|&integrator| (Contract::Native64, integrator));
+    let others = Contract::ALL.into_iter().skip(1).flat_map(|contract| [(contract, "Leapfrog"), (contract, "Srkn6b")]);
+    native.chain(others)
+}
+
 #[test]
 fn momentum_is_the_same_integer_after_every_step_of_every_splitting() {
-    for integrator in INTEGRATORS {
+    for run in runs() {
         for sources in (2..=20).chain([200]) {
             for tests in [0, 3] {
-                let start = state(sources, tests, integrator, if sources % 2 == 0 { 0.05 } else { 0.3 });
+                let start = state(sources, tests, run, if sources % 2 == 0 { 0.05 } else { 0.3 });
                 let opening = momentum_of(&start.particles);
                 let mut node = node(&start);
                 for step in 1..=12 {
-                    let scene = format!("{integrator}, {sources} + {tests} bodies, step {step}");
+                    let scene = format!("{run:?}, {sources} + {tests} bodies, step {step}");
                     assert_eq!(node.advance(1), 1, "{scene}: {:?}", node.breaches());
                     let reaction = node.ledger().accounts.get(REACTION).map_or([0; 3], |held| held.momentum);
                     assert_eq!(add3(momentum_of(&node.particles()), reaction), opening, "{scene}");
@@ -657,14 +665,14 @@ fn momentum_is_the_same_integer_after_every_step_of_every_splitting() {
 
 #[test]
 fn unsoftened_close_bodies_keep_momentum_too() {
-    for integrator in INTEGRATORS {
-        let start = state(5, 2, integrator, 0.0);
+    for run in runs() {
+        let start = state(5, 2, run, 0.0);
         let opening = momentum_of(&start.particles);
         let mut node = node(&start);
         let steps = node.advance(300);
-        assert_eq!(steps, 300, "{integrator}: {:?}", node.breaches());
+        assert_eq!(steps, 300, "{run:?}: {:?}", node.breaches());
         let reaction = node.ledger().accounts[REACTION].momentum;
-        assert_eq!(add3(momentum_of(&node.particles()), reaction), opening, "{integrator}");
+        assert_eq!(add3(momentum_of(&node.particles()), reaction), opening, "{run:?}");
     }
 }
 
@@ -678,9 +686,9 @@ fn permutation(n: usize) -> Vec<usize> {
 
 #[test]
 fn neither_the_order_of_particles_nor_their_labels_nor_threads_show_in_a_bit() {
-    for integrator in INTEGRATORS {
+    for run in runs() {
         for (sources, tests) in [(2, 0), (9, 0), (16, 0), (12, 4), (20, 0), (64, 9), (300, 40)] {
-            let start = state(sources, tests, integrator, 0.05);
+            let start = state(sources, tests, run, 0.05);
             let order = permutation(sources + tests);
             let shuffled = State { particles: order.iter().map(|&k| start.particles[k]).collect(), ..start.clone() };
             let mut relabelled = start.clone();
@@ -693,7 +701,7 @@ fn neither_the_order_of_particles_nor_their_labels_nor_threads_show_in_a_bit() {
                 assert_eq!(node.advance(20), 20);
             }
 
-            let scene = format!("{integrator}, {sources} + {tests} bodies");
+            let scene = format!("{run:?}, {sources} + {tests} bodies");
             assert_eq!(shuffled.root(), natural.root(), "{scene}");
             assert_eq!(shuffled.ledger(), natural.ledger(), "{scene}");
             let mut back = relabelled.particles();
@@ -706,9 +714,9 @@ fn neither_the_order_of_particles_nor_their_labels_nor_threads_show_in_a_bit() {
 
 #[test]
 fn a_run_backwards_returns_to_the_first_root_and_empties_the_accounts() {
-    for integrator in INTEGRATORS {
+    for run in runs() {
         for (sources, tests) in [(2, 0), (7, 0), (12, 4), (16, 1), (50, 7), (200, 0)] {
-            let start = state(sources, tests, integrator, 0.05);
+            let start = state(sources, tests, run, 0.05);
             let steps = if sources < 17 { 400 } else { 40 };
             let mut node = node(&start);
             let first = node.root();
@@ -718,7 +726,7 @@ fn a_run_backwards_returns_to_the_first_root_and_empties_the_accounts() {
             node.reverse();
             assert_eq!(node.advance(steps), steps);
 
-            let scene = format!("{integrator}, {sources} + {tests} bodies");
+            let scene = format!("{run:?}, {sources} + {tests} bodies");
             assert_eq!(node.root(), first, "{scene}");
             assert_eq!(node.clock().step, 0, "{scene}");
             for (account, held) in &node.ledger().accounts {
@@ -735,9 +743,9 @@ fn flipped_momenta_lead_back_to_the_first_root() {
         state.history = None;
         state.clock.step = 0;
     };
-    for integrator in INTEGRATORS {
+    for run in runs() {
         for (sources, tests) in [(2, 0), (12, 4), (40, 5)] {
-            let start = state(sources, tests, integrator, 0.05);
+            let start = state(sources, tests, run, 0.05);
             let mut forth = node(&start);
             assert_eq!(forth.advance(100), 100);
             let mut turned = forth.state();
@@ -746,7 +754,7 @@ fn flipped_momenta_lead_back_to_the_first_root() {
             assert_eq!(back.advance(100), 100);
             let mut end = back.state();
             flip(&mut end);
-            assert_eq!(root_of(&end.particles), root_of(&start.particles), "{integrator}, {sources} + {tests} bodies");
+            assert_eq!(root_of(&end.particles), root_of(&start.particles), "{run:?}, {sources} + {tests} bodies");
         }
     }
 }
@@ -755,7 +763,7 @@ fn flipped_momenta_lead_back_to_the_first_root() {
 fn sixteen_bodies_move_alike_with_and_without_tiles() {
     for integrator in INTEGRATORS {
         for sources in [2, 11, 16] {
-            let few = state(sources, 0, integrator, 0.05);
+            let few = state(sources, 0, (Contract::Native64, integrator), 0.05);
             // Far off, at rest and as light as can be: no impulse on it rounds to a quantum, so the books must not differ.
             let mut many = few.clone();
             many.particles.extend((sources..17).map(|k| Particle {
@@ -784,9 +792,9 @@ fn sixteen_bodies_move_alike_with_and_without_tiles() {
 
 #[test]
 fn every_instruction_set_runs_to_the_same_root_and_the_same_books() {
-    for integrator in INTEGRATORS {
+    for run in runs() {
         for (sources, tests) in [(6, 0), (5, 3), (100, 0), (90, 21)] {
-            let start = state(sources, tests, integrator, 0.05);
+            let start = state(sources, tests, run, 0.05);
             let outcomes: Vec<_> = Isa::available()
                 .iter()
                 .map(|&isa| {
@@ -796,7 +804,7 @@ fn every_instruction_set_runs_to_the_same_root_and_the_same_books() {
                 })
                 .collect();
             for (isa, outcome) in Isa::available().iter().zip(&outcomes) {
-                assert_eq!(outcome, &outcomes[0], "{integrator}, {sources} + {tests} bodies, {isa}");
+                assert_eq!(outcome, &outcomes[0], "{run:?}, {sources} + {tests} bodies, {isa}");
             }
         }
     }
@@ -806,15 +814,15 @@ fn every_instruction_set_runs_to_the_same_root_and_the_same_books() {
 
 #[test]
 fn angular_momentum_is_what_it_was_plus_what_was_booked() {
-    for integrator in INTEGRATORS {
+    for run in runs() {
         for (sources, tests) in [(3, 0), (12, 4), (60, 9)] {
-            let start = state(sources, tests, integrator, 0.05);
+            let start = state(sources, tests, run, 0.05);
             let opening = angular_momentum_of(&start.particles);
             let mut node = node(&start);
             for step in 1..=30 {
                 assert_eq!(node.advance(1), 1);
                 let booked = node.ledger().booked().angular_momentum;
-                let scene = format!("{integrator}, {sources} + {tests} bodies, step {step}");
+                let scene = format!("{run:?}, {sources} + {tests} bodies, step {step}");
                 assert_eq!(add3(angular_momentum_of(&node.particles()), booked), opening, "{scene}");
                 assert_ne!(booked, [0; 3], "{scene}: rounding books something, or there is nothing to test");
             }
@@ -845,7 +853,7 @@ fn lines_of_one_step(cpu: &Cpu, set: &mut WorkingSet, plan: &Plan) -> Vec<[i128;
 fn a_booking_line_that_is_left_out_is_noticed() {
     let cpu = cpu(Isa::widest(), 1);
     for splitting in integrator::ALL {
-        let start = state(40, 3, "Leapfrog", 0.05);
+        let start = state(40, 3, (Contract::Native64, "Leapfrog"), 0.05);
         let mut set = WorkingSet::of(&start.particles);
         let plan = Plan::new(splitting, &start.law, &start.quanta, 0.01, (set.mass[0], set.sources), true);
         let opening = cpu.count(&set, true).angular_momentum;

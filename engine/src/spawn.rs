@@ -64,10 +64,9 @@ pub fn state(scenario: &Scenario, bodies: &[generate::Particle]) -> Result<State
         }
     }
     check_total_mass(&particles, &quanta, &mut faults);
-    if !faults.is_empty() {
-        return Err(faults);
-    }
-    Ok(state_of(scenario, quanta, particles, Names(names)))
+    let state = state_of(scenario, quanta, particles, Names(names));
+    check_contract(&state, &mut faults);
+    if faults.is_empty() { Ok(state) } else { Err(faults) }
 }
 
 /// A state of a scenario with these particles, at step 0 and without a history.
@@ -271,6 +270,21 @@ fn round(id: u64, body: &generate::Particle, quanta: &Quanta, contract: Contract
         mass: Mass { quanta: mass, pulls: body.mass > 0.0 },
         radius: Radius(radius),
     })
+}
+
+/// Whether the numbers of the kernels are within what the contract computes with.
+fn check_contract(state: &State, faults: &mut Vec<Fault>) {
+    let masses = state.particles.iter().map(|p| p.mass.quanta as f64);
+    let range = masses.fold([f64::INFINITY, 0.0], |[least, most], mass| [mass.min(least), mass.max(most)]);
+    let durations = state.splitting.kick.iter().map(|share| share * state.clock.dt);
+    if !state.particles.is_empty() && !state.law.fits(durations, range) {
+        let contract = state.law.contract;
+        let message = format!("the numbers of this scenario leave the range of f32, on which {contract} computes");
+        faults
+            .push(Fault::new("contract", message).with_help(
+                "take `portable64` or `native64`, or units, masses and a softening that are less far apart",
+            ));
+    }
 }
 
 fn check_total_mass(particles: &[Particle], quanta: &Quanta, faults: &mut Vec<Fault>) {

@@ -8,7 +8,10 @@ use std::{ops::Range, sync::Mutex};
 use bevy_ecs::prelude::*;
 use rayon::prelude::*;
 
-use super::isa::{Isa, Kernel};
+use super::{
+    fast,
+    isa::{Isa, Kernel},
+};
 use crate::{
     contract::Contract,
     force::{
@@ -97,6 +100,11 @@ impl Cpu {
         self.threads
     }
 
+    /// The threads, if the pairs of a set are worth waking them.
+    pub(super) fn pool_for(&self, set: &WorkingSet) -> Option<&rayon::ThreadPool> {
+        self.pool.as_ref().filter(|_| set.pairs() >= PARALLEL_PAIRS)
+    }
+
     /// The impulses of all pairs in one kick, into `impulse` (one `Vec` per axis, as long as the set).
     ///
     /// # Errors
@@ -117,6 +125,9 @@ impl Cpu {
         if kick.factor == 0.0 {
             return Ok(());
         }
+        if contract == Contract::Fast32 {
+            return fast::impulses(self, set, kick, impulse);
+        }
         let tiles = Tiles::of(set);
         let sums = SharedSums::new(impulse, tiles.size);
         let order = |pair: &PairOverflow| (pair.row, pair.column);
@@ -125,15 +136,15 @@ impl Cpu {
             rows.reset(tile.rows.len());
             columns.reset(if tile.is_diagonal() { 0 } else { tile.columns.len() });
             self.isa.run(TileKernel { set, tile: &tile, contract, kick, guarded, rows, columns })?;
-            sums.add(&tile.rows, rows);
+            sums.add(&tile.rows, &rows.0);
             if tile.mutual && !tile.is_diagonal() {
-                sums.add(&tile.columns, columns);
+                sums.add(&tile.columns, &columns.0);
             }
             Ok(())
         };
         // The pair that is named must not depend on who was first: all tiles are looked at, the lowest counts.
-        let overflow = match &self.pool {
-            Some(pool) if set.pairs() >= PARALLEL_PAIRS => pool.install(|| {
+        let overflow = match self.pool_for(set) {
+            Some(pool) => pool.install(|| {
                 let all = (0..tiles.count()).into_par_iter();
                 all.map_init(Default::default, |scratch, k| work(scratch, tiles.tile(k)).err())
                     .flatten()
@@ -152,10 +163,8 @@ impl Cpu {
     pub fn potential_energy(&self, set: &WorkingSet, law: &Law) -> i128 {
         let tiles = Tiles::of(set);
         let binding = |k: usize| self.isa.run(BindingKernel { set, tile: &tiles.tile(k), law });
-        -match &self.pool {
-            Some(pool) if set.pairs() >= PARALLEL_PAIRS => {
-                pool.install(|| (0..tiles.mutual_count()).into_par_iter().map(binding).sum::<i128>())
-            }
+        -match self.pool_for(set) {
+            Some(pool) => pool.install(|| (0..tiles.mutual_count()).into_par_iter().map(binding).sum::<i128>()),
             _ => (0..tiles.mutual_count()).map(binding).sum::<i128>(),
         }
     }
@@ -332,26 +341,26 @@ fn tile_rows(rows: usize) -> usize {
 }
 
 /// Sums of impulses into which several threads add, one lock per block of rows.
-struct SharedSums<'a> {
+pub(super) struct SharedSums<'a> {
     size: usize,
     blocks: Vec<Mutex<[&'a mut [i64]; 3]>>,
 }
 
 impl<'a> SharedSums<'a> {
-    fn new(impulse: &'a mut [Vec<i64>; 3], size: usize) -> Self {
+    pub(super) fn new(impulse: &'a mut [Vec<i64>; 3], size: usize) -> Self {
         let [x, y, z] = impulse.each_mut().map(|axis| axis.chunks_mut(size));
         let blocks = x.zip(y).zip(z).map(|((x, y), z)| Mutex::new([x, y, z]));
         Self { size, blocks: blocks.collect() }
     }
 
     /// Adds the sums of a block of rows; the block may straddle two locks where test particles begin.
-    fn add(&self, rows: &Range<usize>, sums: &Sums) {
+    pub(super) fn add(&self, rows: &Range<usize>, sums: &[Vec<i64>; 3]) {
         let mut row = rows.start;
         while row < rows.end {
             let (block, within) = (row / self.size, row % self.size);
             let mut shared = self.blocks[block].lock().expect("a thread that held this lock panicked");
             let len = (rows.end - row).min(self.size - within);
-            for (shared, sums) in shared.iter_mut().zip(&sums.0) {
+            for (shared, sums) in shared.iter_mut().zip(sums) {
                 let sums = &sums[row - rows.start..][..len];
                 shared[within..within + len]
                     .iter_mut()

@@ -1,7 +1,8 @@
-//! Where the columns live and who computes on them. `cpu` works on tiles and blocks, `few` on a
-//! handful of bodies, `isa` chooses the instruction set for both; `gpu` is the way to other processors.
+//! Where the columns live and who computes on them. `cpu` works on tiles and blocks, `fast` on the blocks of
+//! one contract, `few` on a handful of bodies, `isa` chooses the instruction set for both; `gpu` is the way to other processors.
 
 pub mod cpu;
+mod fast;
 pub mod few;
 pub mod gpu;
 pub mod isa;

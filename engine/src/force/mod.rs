@@ -1,11 +1,16 @@
 //! Gravity of pairs: from positions and masses to integer impulses, and to the potential energy that goes with them.
 //!
-//! [`native64`] and [`portable64`] define one pair; [`kernel`] is the same on lanes, for tiles of pairs, in safe code that the
-//! [backend](crate::backend) compiles once per instruction set. `tests/exactness.rs` holds them together, bit for bit.
+//! A contract is defined for one pair: [`native64`] and [`portable64`] on f64, [`portable32`] and [`fast32`] on f32. The kernels are
+//! the same on lanes, for tiles or blocks of pairs, in safe code that the [backend](crate::backend) compiles once per instruction
+//! set: [`kernel`], [`portable32_kernel`], [`fast32_kernel`]. `tests/exactness.rs` and `tests/contracts32.rs` hold definitions and
+//! kernels together, bit for bit.
 //!
 //! A pair is evaluated once. The one integer that comes out is added to one particle and subtracted from the other, so that
 //! momentum is conserved by construction, whatever the rounding.
 
+pub mod fast32;
+pub mod fast32_blocks;
+pub mod fast32_kernel;
 pub mod kernel;
 pub mod native64;
 pub mod portable32;
@@ -14,6 +19,7 @@ pub mod portable64;
 
 use bevy_ecs::prelude::*;
 
+use self::{fast32::KickFast, portable32::Kick32};
 use crate::{
     contract::Contract,
     quanta::{Quanta, exp2},
@@ -51,6 +57,29 @@ impl Law {
     #[must_use]
     pub fn kick(&self, duration: f64) -> Kick {
         Kick { factor: self.factor * duration, softening2: self.softening2 }
+    }
+
+    /// Whether the contract can hold the numbers of kicks of these durations [time] and of masses between `masses` [mass quanta]:
+    /// f32 has 8 bits of exponent, and a number below its normal range would be flushed to zero on some devices.
+    #[must_use]
+    pub fn fits(&self, durations: impl IntoIterator<Item = f64>, [least, most]: [f64; 2]) -> bool {
+        let normal = |v: f32| v == 0.0 || v.is_normal();
+        // A factor of four to spare, for what is computed from it.
+        let moderate = |v: f64| v.abs() < exp2(126);
+        let energy = portable32::energy_factor_in_spans(self.energy_factor);
+        durations.into_iter().map(|duration| self.kick(duration)).all(|kick| match self.contract {
+            Contract::Native64 | Contract::Portable64 => true,
+            Contract::Portable32 => {
+                let Kick32 { factor, softening2 } = Kick32::of(kick);
+                let products = [factor, energy].map(|f| moderate(most * most * f64::from(f)));
+                normal(factor) && normal(softening2) && normal(energy) && products == [true; 2]
+            }
+            Contract::Fast32 => {
+                let kick = KickFast::of(kick, self.contract.impulse_bits(1));
+                let [weak, strong] = [least, most].map(|mass| kick.strength(mass));
+                normal(weak) && normal(kick.softening2) && moderate(f64::from(strong) * f64::from(strong))
+            }
+        })
     }
 
     /// The largest impulse that any pair of masses up to `mass` [mass quanta] can get from a kick of `duration`, or infinity

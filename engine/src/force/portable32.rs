@@ -29,15 +29,13 @@
 //! are farther from bits(U) than 2²⁹. `lower` is then any 32-bit integer, so |K| ≥ 2⁴⁴ − 2³¹. Hence |K| < 2⁴³ proves that K is
 //! right, and [`out_of_range`] sees every failure, alike for K and −K. Products below the normal range belong to impulses far
 //! below half a quantum, so machines that flush them to zero agree.
+//!
+//! The vectors that every backend must reproduce are in `assets/contracts/portable32.ron`; the GPU's twin is `shaders/force32.wgsl`.
 
 use super::Kick;
 
-/// Version of the contract: another sequence of operations gets another number.
-pub const VERSION: u32 = 1;
 /// Impulses stay below 2^(this) quanta.
 pub const RANGE_BITS: u32 = 43;
-/// Positions stay within ±2^(this) quanta.
-pub const POSITION_BITS: u32 = 47;
 
 /// A span is 2^(this) quanta.
 pub const SPAN_BITS: u32 = 24;

@@ -2,7 +2,7 @@
 //!
 //! A drift multiplies a momentum by Δt/m. Here that factor is an integer times a power of two, the product is exact in 128 bits,
 //! and it is rounded once, to nearest, ties to even: an odd function of p and of Δt, like every rounding of state. The GPU's twin
-//! is `shaders/motion.wgsl`, in pairs of 32-bit words.
+//! is `shaders/motion.wgsl`, in pairs of 32-bit words (`shaders/part/wide.wgsl`).
 
 use crate::quanta::Quanta;
 

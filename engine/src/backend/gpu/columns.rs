@@ -14,7 +14,7 @@ use super::{
 use crate::particle::{self, WorkingSet};
 
 /// Invocations that keep a large device busy. Fewer rows than this share the sources among several invocations.
-const BUSY: usize = 1 << 17;
+const BUSY: usize = 1 << 20;
 /// Steps whose records fit one half of the ring.
 pub(super) const STEPS_AT_ONCE: usize = 64;
 
