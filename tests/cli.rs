@@ -404,6 +404,22 @@ fn without_mover(mut result: Value) -> Value {
 }
 
 #[test]
+fn the_commands_of_the_readme_for_a_gpu_are_right() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let readme = fs::read_to_string(format!("{root}/README.md")).unwrap();
+    let block = readme.split("<!-- gpu-commands -->").nth(1).and_then(|rest| rest.split("```").nth(1));
+    let commands: Vec<&str> = block.expect("a block").lines().filter_map(|line| line.strip_prefix("emmy ")).collect();
+    assert_eq!(commands.len(), 2, "{commands:?}");
+    let place = Place::new("readme");
+
+    for command in commands {
+        let arguments: Vec<&str> = command.split(' ').collect();
+        let output = place.command(&arguments).current_dir(root).output().expect("emmy starts");
+        Said::of(output, command).with(0);
+    }
+}
+
+#[test]
 fn a_contract_of_the_cpu_is_refused_on_a_gpu_with_the_contract_that_is_not() {
     let place = Place::new("cpucontract");
     let file = place.write("s.ron", SMALL);

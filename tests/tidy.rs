@@ -128,6 +128,12 @@ const LONG_FUNCTIONS: &[(&str, &str, usize)] = &[];
 const COMMANDS: &[(&str, &str, &str)] = &[
     ("tests/run", ".ci/run", "run_command_of_readme test-command"),
     ("cargo run --release -- run scenarios/outer_solar_system.ron", ".ci/run", "run_command_of_readme run-command"),
+    ("emmy devices", "tests/cli.rs", "<!-- gpu-commands -->"),
+    (
+        "emmy run scenarios/plummer_1k.ron --set contract=portable64 --steps 20 --no-files --backend gpu",
+        "tests/cli.rs",
+        "<!-- gpu-commands -->",
+    ),
 ];
 
 // -------------------------------------------------------------------------------------------------- layers

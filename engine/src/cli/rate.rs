@@ -21,6 +21,8 @@ const CPU_SAMPLE: usize = 4096;
 pub(super) const GPU_SAMPLE: usize = 16_384;
 /// So many steps at once, at most.
 const STEPS_MAX: u64 = 256;
+/// So many bursts of steps, at most: a handful of bodies is measured in a millisecond.
+const BURSTS_MAX: usize = 12;
 /// No measurement begins after so much time.
 const ENOUGH: Duration = Duration::from_millis(60);
 
@@ -75,7 +77,7 @@ impl Sample {
         // The first step evaluates the forces once more than those after it, and a device has the bodies to take first.
         due = due.plus(burst(self, &due, 1).book.gained());
         let (began, mut best, mut steps) = (Stopwatch::start(), 0.0_f64, 1);
-        loop {
+        for _ in 0..BURSTS_MAX {
             let watch = Stopwatch::start();
             let done = burst(self, &due, steps);
             let seconds = watch.seconds();
@@ -83,9 +85,10 @@ impl Sample {
             best = best.max(done.good as f64 * pairs / seconds.max(1e-9));
             // What is slow is measured once; and the bodies that went astray without the others go nowhere from here.
             if done.trouble.is_some() || done.good < steps || began.elapsed() > ENOUGH {
-                return best;
+                break;
             }
             steps = (2 * steps).min(STEPS_MAX);
         }
+        best
     }
 }

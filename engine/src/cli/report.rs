@@ -411,3 +411,18 @@ impl Manifest {
         self.files_blake3 = run.folder.as_ref().and_then(|folder| folder.hashes().ok()).unwrap_or_default();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_of_the_time_are_told_if_they_are_worth_a_word() {
+        let phases = |force, motion, audit, transfer| Phases { force, motion, audit, transfer };
+
+        assert_eq!(shares(&phases(0.93, 0.04, 0.03, 0.0)).as_deref(), Some("force 93 %, motion 4 %, audit 3 %"));
+        assert_eq!(shares(&phases(0.0, 0.0, 0.0, 0.0)), None);
+        assert_eq!(shares(&phases(5e-4, 1e-4, 1e-4, 0.0)), None, "too short");
+        assert_eq!(shares(&phases(2.0, 0.0, 0.0, 0.0)), None, "a handful of bodies: one phase stands for all");
+    }
+}

@@ -209,6 +209,38 @@ fn fits(facts: &Facts, cut: Cut) -> Result<(), GpuError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::gpu::adapter::{Interface, Kind, Limits};
+
+    #[test]
+    fn what_does_not_fit_is_refused_before_a_device_is_opened_with_both_sizes() {
+        let limits = |binding| Limits {
+            buffer: 1 << 40,
+            storage_binding: binding,
+            workgroup_memory: 0,
+            workgroup_invocations: 0,
+            workgroups: 0,
+            immediates: 0,
+        };
+        let facts = |memory, binding| Facts {
+            number: 0,
+            name: "small".to_owned(),
+            kind: Kind::Discrete,
+            driver: String::new(),
+            backend: Interface::Vulkan,
+            features: wgpu::Features::empty().into(),
+            limits: limits(binding),
+            memory,
+        };
+        let needed = bytes(100_000, 10);
+        let refused = |needed, available| Err(GpuError::Memory { device: "small".to_owned(), needed, available });
+
+        assert_eq!(room(&facts(Some(needed), 1 << 40), 100_000, 10), Ok(()));
+        assert_eq!(room(&facts(Some(needed - 1), 1 << 40), 100_000, 10), refused(needed, needed - 1));
+        assert_eq!(room(&facts(None, 1 << 40), 100_000, 10), Ok(()), "the device does not tell");
+        // One buffer of all impulses.
+        let largest = of_counts(100_000, 10).largest();
+        assert_eq!(room(&facts(None, largest - 1), 100_000, 10), refused(largest, largest - 1));
+    }
 
     #[test]
     fn what_is_estimated_beforehand_is_what_the_columns_take() {
