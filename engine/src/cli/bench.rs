@@ -43,7 +43,8 @@ pub(super) struct BenchArgs {
     /// Contract to measure; may be given several times. Without it, all that the backend knows.
     #[arg(long = "contract", value_name = "NAME", value_parser = contract)]
     contracts: Vec<Contract>,
-    /// Number of bodies; may be given several times. Without it: 1024, 16384 and, on a GPU, 262144.
+    /// Number of bodies; may be given several times. Without it: 1024, 16384 and, on a GPU, 262144; on a software
+    /// device 1024 and 4096.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1 << 24))]
     bodies: Vec<u32>,
     /// Measure each for at least so long, as in `3` or `1m`; one step is taken in any case.
@@ -113,7 +114,7 @@ struct Measured {
 
 /// Measures.
 pub(super) fn bench(args: &BenchArgs, talk: &Talk) -> Exit {
-    let measured = find(&args.backend.backend).and_then(|adapter| {
+    let measured = find(&args.backend.backend, &args.contracts).and_then(|adapter| {
         if let (Some(_), Some(wrong)) = (&adapter, args.contracts.iter().find(|contract| !contract.is_portable())) {
             return Err(backend::refuse_contract(*wrong));
         }
@@ -127,10 +128,11 @@ pub(super) fn bench(args: &BenchArgs, talk: &Talk) -> Exit {
     told.unwrap_or_else(|exit| exit)
 }
 
-/// The device that is asked for; without a word the best real one, and none if there is none.
-fn find(choice: &Choice) -> Result<Option<Adapter>, Exit> {
+/// The device that is asked for; without a word the best real one, and none if there is none or a contract is one of the CPU.
+fn find(choice: &Choice, contracts: &[Contract]) -> Result<Option<Adapter>, Exit> {
     match choice {
         Choice::Cpu => Ok(None),
+        Choice::Auto if contracts.iter().any(|contract| !contract.is_portable()) => Ok(None),
         Choice::Gpu(name) => {
             let adapters = Adapters::find();
             adapters.choose(name.as_deref()).cloned().map(Some).map_err(|error| backend::refuse(&error))
