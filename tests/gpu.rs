@@ -253,6 +253,18 @@ fn a_block_of_bodies_moves_as_on_the_cpu() {
     }
 }
 
+/// Red control: the same shaders, compiled as WGSL allows, do not move bodies as the CPU does. Rounding in two levels is what a
+/// driver undoes when it may reorder.
+#[test]
+fn a_block_of_bodies_moves_otherwise_when_shaders_are_not_strict() {
+    for contract in [Contract::Portable64, Contract::Portable32] {
+        let mut gpu = Gpu::untested(open(), contract, Strictness::Plain);
+        let refused = failure(selftest::bodies(&mut gpu));
+        println!("{refused}");
+        assert_eq!((refused.operation, refused.numbers), ("two steps of 256 bodies", contract.name()));
+    }
+}
+
 /// Devices other than lavapipe may fail; none may bring the program down.
 #[test]
 fn every_device_gives_a_verdict() {
