@@ -15,6 +15,7 @@ use emmy::{
     },
     contract::Contract,
     node::{Node, State},
+    residence::OnLoss,
     scenario::{generate, read},
     spawn,
 };
@@ -155,6 +156,26 @@ fn a_lost_device_loses_nothing_and_the_cpu_ends_the_run_with_the_same_bits() {
         assert_eq!(device.root(), cpu.root());
         assert_eq!(device.ledger(), cpu.ledger());
         assert_eq!(device.drifts(), cpu.drifts());
+    }
+}
+
+#[test]
+fn a_run_that_may_not_go_on_without_its_device_stands_where_the_entities_are() {
+    for contract in PORTABLE {
+        let state = cluster(contract, "Leapfrog", 60, "gravity: (softening: 0.05)");
+        let (mut device, mut cpu) = (on_device(&state), on_cpu(&state, 1));
+        device.on_device_loss(OnLoss::Stop);
+        assert_eq!(device.advance(20), 20);
+        // A look brings the entities up to step 20.
+        assert_eq!(device.particles().len(), 65);
+        assert_eq!(device.advance(30), 30);
+        device.gpu().expect("it is there").device().lose();
+        device.advance(10);
+        assert!(device.stands_still());
+        assert_eq!(device.advance(10), 0, "it goes no farther");
+        cpu.advance(20);
+        assert_eq!(device.clock(), cpu.clock());
+        assert_eq!((device.root(), device.ledger(), device.drifts()), (cpu.root(), cpu.ledger(), cpu.drifts()));
     }
 }
 
