@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use bevy_ecs::prelude::*;
 use emmy::{
     audit::Breach,
     backend::{
@@ -14,9 +15,13 @@ use emmy::{
         isa::Isa,
     },
     contract::Contract,
+    ledger::{Amounts, Ledger},
     node::{Node, State},
+    particle::{Momentum, ParticleId, Position},
+    residence::OnLoss,
     scenario::{generate, read},
     spawn,
+    step::Clock,
 };
 
 const PORTABLE: [Contract; 2] = [Contract::Portable64, Contract::Portable32];
@@ -142,6 +147,60 @@ fn a_particle_that_leaves_its_range_is_named_as_on_the_cpu() {
 }
 
 #[test]
+fn a_bound_that_breaks_on_the_device_undoes_the_step_that_broke_it_however_steps_are_grouped() {
+    for contract in PORTABLE {
+        let audit = "audit: (energy_every: 10, energy_tolerance: 1e-7), gravity: (softening: 0.05)";
+        let state = cluster(contract, "Leapfrog", 60, audit);
+        let mut cpu = on_cpu(&state, 1);
+        let committed = cpu.advance(100);
+        assert_eq!(committed % 10, 9, "the step before a recount stays");
+        for group in [100, 1, 7] {
+            let mut device = on_device(&state);
+            let steps: u64 = (0..100 / group).map(|_| device.advance(group)).sum();
+            assert_eq!((steps, device.breaches()), (committed, cpu.breaches()), "{contract}, {group} at a time");
+            assert_alike(&mut device, &mut cpu, contract.name());
+        }
+    }
+}
+
+/// A wind that pushes every particle, and posts it.
+fn push_and_post(mut particles: Query<(&Position, &mut Momentum)>, mut ledger: ResMut<Ledger>) {
+    for (position, mut momentum) in &mut particles {
+        momentum.0[1] += 1000;
+        ledger.post("wind", Amounts::of_impulse(position.0, [0, 1000, 0]));
+    }
+}
+
+/// One quantum for one particle at one step, from nowhere.
+fn push_in_secret(mut particles: Query<(&ParticleId, &mut Momentum)>, clock: Res<Clock>) {
+    for (id, mut momentum) in &mut particles {
+        momentum.0[0] += i64::from(id.0 == 7 && clock.step == 4);
+    }
+}
+
+#[test]
+fn extensions_see_the_particles_of_the_device_and_what_they_do_is_audited() {
+    for contract in PORTABLE {
+        let state = cluster(contract, "Leapfrog", 40, "gravity: (softening: 0.05)");
+        let (mut device, mut cpu) = (on_device(&state), on_cpu(&state, 1));
+        for node in [&mut device, &mut cpu] {
+            node.extend(push_and_post).expect("no order is missing");
+            assert_eq!(node.advance(20), 20);
+            assert_eq!(node.ledger().accounts["wind"].momentum, [0, -20 * 45 * 1000, 0]);
+        }
+        assert_alike(&mut device, &mut cpu, contract.name());
+
+        let (mut device, mut cpu) = (on_device(&state), on_cpu(&state, 1));
+        for node in [&mut device, &mut cpu] {
+            node.extend(push_in_secret).expect("no order is missing");
+            assert_eq!(node.advance(20), 4, "the fifth is undone");
+        }
+        assert_eq!(device.breaches(), cpu.breaches());
+        assert_alike(&mut device, &mut cpu, contract.name());
+    }
+}
+
+#[test]
 fn a_lost_device_loses_nothing_and_the_cpu_ends_the_run_with_the_same_bits() {
     for contract in PORTABLE {
         let state = cluster(contract, "Leapfrog", 100, "gravity: (softening: 0.05)");
@@ -155,6 +214,26 @@ fn a_lost_device_loses_nothing_and_the_cpu_ends_the_run_with_the_same_bits() {
         assert_eq!(device.root(), cpu.root());
         assert_eq!(device.ledger(), cpu.ledger());
         assert_eq!(device.drifts(), cpu.drifts());
+    }
+}
+
+#[test]
+fn a_run_that_may_not_go_on_without_its_device_stands_where_the_entities_are() {
+    for contract in PORTABLE {
+        let state = cluster(contract, "Leapfrog", 60, "gravity: (softening: 0.05)");
+        let (mut device, mut cpu) = (on_device(&state), on_cpu(&state, 1));
+        device.on_device_loss(OnLoss::Stop);
+        assert_eq!(device.advance(20), 20);
+        // A look brings the entities up to step 20.
+        assert_eq!(device.particles().len(), 65);
+        assert_eq!(device.advance(30), 30);
+        device.gpu().expect("it is there").device().lose();
+        device.advance(10);
+        assert!(device.stands_still());
+        assert_eq!(device.advance(10), 0, "it goes no farther");
+        cpu.advance(20);
+        assert_eq!(device.clock(), cpu.clock());
+        assert_eq!((device.root(), device.ledger(), device.drifts()), (cpu.root(), cpu.ledger(), cpu.drifts()));
     }
 }
 

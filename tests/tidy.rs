@@ -29,7 +29,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("integrator", &["contract", "math", "particle", "quanta"]),
     ("backend", &["contract", "force", "integrator", "math", "metrics", "particle", "quanta"]),
     // Whether it counts.
-    ("residence", &["backend", "ledger", "step"]), // where the committed state is
+    ("residence", &["audit", "backend", "ledger", "step"]), // where the committed state is
     ("audit", &["ledger", "math", "particle", "quanta", "scenario"]),
     (
         "advance",

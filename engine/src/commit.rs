@@ -22,7 +22,7 @@ use crate::{
         self, Mass, Momentum, Names, Particle, ParticleId, ParticleMut, ParticleRef, Position, Radius, WorkingSet,
     },
     quanta::Quanta,
-    residence::Residence,
+    residence::{Anchor, Residence},
     scenario::format::OnBreach,
     step::Clock,
 };
@@ -313,7 +313,12 @@ pub fn commit(
     match (before, gpu) {
         // The particles were put back already.
         (Some(_), _) if undone => {}
-        (None, Some(_)) => residence.leave(*clock, &proposal.ledger_before),
+        (None, Some(_)) => residence.leave(|| Anchor {
+            clock: *clock,
+            ledger: proposal.ledger_before.clone(),
+            drifts: drifts.as_deref().copied(),
+            breaches: breaches.reports.clone(),
+        }),
         _ => particle::scatter(&mut particles, &set)?,
     }
     if !undone {

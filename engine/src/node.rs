@@ -25,7 +25,7 @@ use crate::{
     particle::{self, Mass, Momentum, Names, Particle, ParticleId, Position, Radius, WorkingSet},
     plugins,
     quanta::Quanta,
-    residence::{ANCHOR_STEPS, Residence},
+    residence::{ANCHOR_STEPS, Anchor, OnLoss, Residence},
     snapshot::root::StateRoot,
     step::{Clock, Step},
 };
@@ -135,15 +135,16 @@ impl Node {
         // Before the start there is nothing to go back to.
         let steps = if clock.backwards { steps.min(clock.step) } else { steps };
         let mut committed = 0;
-        while committed < steps && !self.stopped() {
-            let before = self.clock().step;
+        while committed < steps && !self.stopped() && !self.stands_still() {
             let pass = self.next_pass(steps - committed);
             self.world.insert_resource(pass);
             self.world.run_schedule(Step);
             if let Some(fault) = self.world.resource_mut::<Residence>().fault.take() {
-                self.fall_back(fault);
+                self.lose_device(fault);
             }
-            committed += self.clock().step.abs_diff(before);
+            // A run that stands still may stand before the step that it was asked to go on from.
+            let now = self.clock().step;
+            committed = if clock.backwards { clock.step.saturating_sub(now) } else { now.saturating_sub(clock.step) };
             if self.world.resource::<Residence>().ahead(self.clock()) >= ANCHOR_STEPS {
                 self.look();
             }
@@ -313,10 +314,22 @@ impl Node {
         self.world.get_resource::<Gpu>()
     }
 
-    /// Why the run goes on without the device that it began with.
+    /// Why the device that the run began with is no longer used.
     #[must_use]
     pub fn fell_back(&self) -> Option<&GpuError> {
-        self.world.resource::<Residence>().fell_back.as_ref()
+        self.world.resource::<Residence>().lost.as_ref()
+    }
+
+    /// Says what happens when the device fails.
+    pub fn on_device_loss(&mut self, on_loss: OnLoss) {
+        self.world.resource_mut::<Residence>().on_loss = on_loss;
+    }
+
+    /// Whether the device has failed and nobody may take its place: the run stands at an older step, and goes no farther.
+    #[must_use]
+    pub fn stands_still(&self) -> bool {
+        let residence = self.world.resource::<Residence>();
+        residence.lost.is_some() && residence.on_loss == OnLoss::Stop
     }
 
     /// Where the time of the steps went.
@@ -356,7 +369,7 @@ impl Node {
                 self.world.resource_mut::<Residence>().come_home();
                 self.scatter();
             }
-            Err(fault) => self.fall_back(fault),
+            Err(fault) => self.lose_device(fault),
         }
     }
 
@@ -374,16 +387,28 @@ impl Node {
             let loaded = if gpu.is_loaded() { Ok(()) } else { gpu.upload(set) };
             loaded.and_then(|()| ask(&mut gpu, set))
         });
-        answer.map_err(|fault| self.fall_back(fault)).ok()
+        answer.map_err(|fault| self.lose_device(fault)).ok()
     }
 
-    /// Goes on without the device. What it had done since the entities were last up to date, the CPU does again: the bits are the same.
-    fn fall_back(&mut self, fault: GpuError) {
-        tracing::warn!("{fault}; going on with the CPU from the last audited step");
+    /// Goes on without the device, or not at all.
+    fn lose_device(&mut self, fault: GpuError) {
         self.world.remove_resource::<Gpu>();
         let mut residence = self.world.resource_mut::<Residence>();
-        residence.fell_back = Some(fault);
-        let Some(anchor) = residence.come_home() else { return };
+        let (anchor, on_loss) = (residence.come_home(), residence.on_loss);
+        match on_loss {
+            OnLoss::GoOn => tracing::warn!("{fault}; going on with the CPU from the last audited step"),
+            OnLoss::Stop => tracing::warn!("{fault}; the run stands still"),
+        }
+        residence.lost = Some(fault);
+        match (anchor, on_loss) {
+            (None, _) => self.gather(),
+            (Some(anchor), OnLoss::GoOn) => self.catch_up(anchor),
+            (Some(anchor), OnLoss::Stop) => self.stand_at(anchor),
+        }
+    }
+
+    /// What the device had done since the entities were last up to date, the CPU does again: the bits are the same.
+    fn catch_up(&mut self, anchor: Anchor) {
         let steps = anchor.clock.step.abs_diff(self.clock().step);
         self.gather();
         let mut ledger = anchor.ledger;
@@ -398,6 +423,17 @@ impl Node {
         burst.book.post(&mut ledger);
         assert_eq!(&ledger, self.ledger(), "the book of the CPU must be that of the device");
         self.scatter();
+    }
+
+    /// Goes back to what the entities hold.
+    fn stand_at(&mut self, anchor: Anchor) {
+        self.gather();
+        self.world.insert_resource(anchor.clock);
+        self.world.insert_resource(anchor.ledger);
+        if let Some(drifts) = anchor.drifts {
+            self.world.insert_resource(drifts);
+        }
+        self.world.resource_mut::<Breaches>().reports = anchor.breaches;
     }
 
     /// Brings the particles up to date with the working set.

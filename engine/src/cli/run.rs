@@ -227,6 +227,7 @@ fn leave(run: &Run, result: &report::RunResult) -> Exit {
         ExitReason::Interrupted => Exit::Interrupted,
         ExitReason::Terminated => Exit::Terminated,
         ExitReason::WallTime => Exit::Resumable,
+        ExitReason::DeviceLost => Exit::Environment,
     };
     if matches!(exit, Exit::Interrupted | Exit::Terminated | Exit::Resumable) {
         match &run.folder {

@@ -49,6 +49,8 @@ pub enum ExitReason {
     Terminated,
     /// The wall time that was allowed is over; after a checkpoint.
     WallTime,
+    /// The device failed and nobody was to take its place; after a checkpoint of where the run stands.
+    DeviceLost,
 }
 
 /// A run in progress.
@@ -190,6 +192,12 @@ impl Run {
             let before = self.node.clock().step;
             self.sprint_to(self.next_event(before));
             watch(self);
+            if self.node.stands_still() {
+                let stands = self.node.clock().step;
+                self.outcomes.retain(|outcome| outcome.step <= stands);
+                self.save()?;
+                return Ok(ExitReason::DeviceLost);
+            }
             if self.node.stopped() {
                 self.log()?;
                 self.save()?;
@@ -211,6 +219,9 @@ impl Run {
             }
             self.sprint_to(0);
             watch(self);
+            if self.node.stands_still() {
+                return ExitReason::DeviceLost;
+            }
             if self.node.stopped() {
                 return ExitReason::Breach;
             }
