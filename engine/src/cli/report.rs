@@ -24,7 +24,7 @@ pub(super) struct RunResult {
     backend: &'static str,
     device: Option<String>,
     driver: Option<String>,
-    /// Why the run went on without the device that it began with.
+    /// Why the device that the run began with is no longer used.
     fell_back: Option<String>,
     isa: String,
     threads: usize,
@@ -221,7 +221,10 @@ pub(super) fn table(run: &Run, result: &RunResult) -> String {
     let who = result.device.clone().unwrap_or_else(cpu);
     out += &row("moved by", format!("{}, {}, {who}", result.integrator, result.contract));
     if let Some(fault) = &result.fell_back {
-        out += &row("fell back", format!("to the CPU, with the same bits: {fault}"));
+        out += &match result.exit_reason {
+            ExitReason::DeviceLost => row("device lost", fault.clone()),
+            _ => row("fell back", format!("to the CPU, with the same bits: {fault}")),
+        };
     }
     out += &row("steps", format!("{}, to t = {}", result.steps, short(result.time)));
     let rates = [result.steps_per_second, result.pairs_per_second].map(si);

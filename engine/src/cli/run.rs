@@ -229,7 +229,8 @@ fn leave(run: &Run, result: &report::RunResult) -> Exit {
         ExitReason::WallTime => Exit::Resumable,
         ExitReason::DeviceLost => Exit::Environment,
     };
-    if matches!(exit, Exit::Interrupted | Exit::Terminated | Exit::Resumable) {
+    let device_lost = result.exit_reason == ExitReason::DeviceLost;
+    if device_lost || matches!(exit, Exit::Interrupted | Exit::Terminated | Exit::Resumable) {
         match &run.folder {
             Some(folder) => remark(format_args!("resume with: emmy run --resume {}", shell_word(folder.path()))),
             None => remark("nothing was written: with --no-files there is nothing to resume"),
