@@ -29,8 +29,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("integrator", &["contract", "math", "particle", "quanta"]),
     ("backend", &["contract", "force", "integrator", "math", "metrics", "particle", "quanta"]),
     // Whether it counts.
-    ("residence", &["audit", "backend", "ledger", "step"]), // where the committed state is
     ("audit", &["ledger", "math", "particle", "quanta", "scenario"]),
+    ("residence", &["audit", "backend", "ledger", "step"]), // where the committed state is
     (
         "advance",
         &[
