@@ -19,6 +19,7 @@ use emmy::{
     node::{Node, State},
     particle::{Momentum, ParticleId, Position},
     residence::OnLoss,
+    run::{ExitReason, Run, StopRequest},
     scenario::{generate, read},
     spawn,
     step::Clock,
@@ -235,6 +236,33 @@ fn a_run_that_may_not_go_on_without_its_device_stands_where_the_entities_are() {
         assert_eq!(device.clock(), cpu.clock());
         assert_eq!((device.root(), device.ledger(), device.drifts()), (cpu.root(), cpu.ledger(), cpu.drifts()));
     }
+}
+
+#[test]
+fn a_run_whose_device_is_lost_ends_as_it_was_told_to() {
+    let text = "(version: 1, name: \"lost\", contract: portable64, integrator: Leapfrog(dt: 0.01), until: Steps(200), \
+         gravity: (softening: 0.05), generators: [Plummer(count: 50, mass: 1.0, radius: 1.0, place: (seed: 3))])";
+    let scenario = read::read("test", text, &[]).unwrap_or_else(|report| panic!("{:?}", miette::Report::from(report)));
+    let start = |on_loss| {
+        let state = state_of(text);
+        let backend = Backend { cpu: cpu(1), gpu: Some(gpu(Contract::Portable64)) };
+        let mut run = Run::new(scenario.clone(), state, backend);
+        run.node.on_device_loss(on_loss);
+        run
+    };
+    let never = StopRequest::default();
+    let end = |run: &mut Run| {
+        // The first look at progress is in mid-run: there the device is lost.
+        run.finish(&never, None, &mut |run| run.node.gpu().into_iter().for_each(|gpu| gpu.device().lose()))
+            .expect("nothing is written")
+    };
+    let (mut goes_on, mut stops) = (start(OnLoss::GoOn), start(OnLoss::Stop));
+    assert_eq!(end(&mut goes_on), ExitReason::Completed);
+    assert_eq!(end(&mut stops), ExitReason::DeviceLost);
+    let mut alone = on_cpu(&state_of(text), 2);
+    alone.advance(200);
+    assert_eq!(goes_on.node.root(), alone.root());
+    assert!(stops.node.clock().step < 200 && stops.node.stands_still());
 }
 
 #[test]

@@ -29,6 +29,7 @@ pub(super) fn demo(args: &DemoArgs, talk: &Talk) -> Exit {
         resume: None,
         max_wall: None,
         json: false,
+        on_device_loss: crate::residence::OnLoss::default(),
     };
     let started = load::from_text("outer_solar_system.ron", SCENARIO.to_owned(), Vec::new(), Path::new("."))
         .and_then(|loaded| run::start(&args, &loaded, talk));

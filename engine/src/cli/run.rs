@@ -18,6 +18,7 @@ use super::{
     remark, report, shell_word, tell,
 };
 use crate::{
+    residence::OnLoss,
     run::{ExitReason, Run, StopRequest},
     snapshot::{
         checkpoint,
@@ -47,9 +48,21 @@ pub(super) struct RunArgs {
     /// Checkpoint and leave with code 4 after so much wall time, as in `2h` or `90s`.
     #[arg(long, value_name = "DURATION", value_parser = parse_seconds)]
     pub(super) max_wall: Option<f64>,
+    /// What happens when the GPU fails in mid-run: `go-on` with the CPU, which arrives at the same bits, or `stop` with a checkpoint
+    /// and code 3.
+    #[arg(long, value_name = "WHAT", default_value = "go-on", value_parser = parse_on_loss)]
+    pub(super) on_device_loss: OnLoss,
     /// One JSON object on standard output instead of the table.
     #[arg(long)]
     pub(super) json: bool,
+}
+
+fn parse_on_loss(text: &str) -> Result<OnLoss, &'static str> {
+    match text {
+        "go-on" => Ok(OnLoss::GoOn),
+        "stop" => Ok(OnLoss::Stop),
+        _ => Err("expected go-on or stop"),
+    }
 }
 
 /// `90`, `90s`, `15m`, `2h`, `1d` in seconds.
@@ -166,6 +179,7 @@ fn folder_trouble(error: &FolderError) -> Exit {
 /// Brings a prepared run to its end and reports.
 pub(super) fn conduct(run: &mut Run, args: &RunArgs, talk: &Talk) -> Exit {
     let stop = listen_for_signals();
+    run.node.on_device_loss(args.on_device_loss);
     let mut manifest = report::Manifest::begin(run);
     if let Err(error) = write_manifest(run, &manifest) {
         return folder_trouble(&error);
