@@ -252,8 +252,8 @@ fn some_pairs(contract: Contract) -> Vec<([[i64; 3]; 2], [i64; 2], Kick)> {
         let masses = [1 + (random.bits() >> (12 + k)) as i64, 1 + (random.bits() >> 12) as i64];
         let d = |axis: usize| (places[1][axis] - places[0][axis]) as f64;
         let r2 = (0..3).map(|axis| d(axis) * d(axis)).sum::<f64>().max(1.0);
-        let softening2 = if k == 1 || k % 3 == 0 { 0.37 * r2 } else { 0.0 };
-        let size = exp2(strongest - 1 - k as i32) * if k % 2 == 0 { 0.7 } else { -0.9 };
+        let softening2 = if k == 1 || k.is_multiple_of(3) { 0.37 * r2 } else { 0.0 };
+        let size = exp2(strongest - 1 - k as i32) * if k.is_multiple_of(2) { 0.7 } else { -0.9 };
         (places, masses, Kick { factor: size * r2 / (masses[0] as f64 * masses[1] as f64), softening2 })
     };
     (0..36).map(pair).collect()

@@ -66,14 +66,6 @@ fn kick(impulse_bits: i32, softening: i32) -> Kick {
     Kick { factor: 0.9 * 2.598 * exp2(impulse_bits + 2 * softening - 40), softening2: 0.81 * exp2(2 * softening) }
 }
 
-/// FNV-1a over the little-endian bytes of x, y, z of every body in turn.
-fn fnv(impulse: &Columns, n: usize) -> u64 {
-    let values = (0..n).flat_map(|row| impulse.each_ref().map(|axis| axis[row]));
-    values
-        .flat_map(i64::to_le_bytes)
-        .fold(0xcbf2_9ce4_8422_2325, |h, byte| (h ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
-}
-
 fn add(impulse: &mut Columns, first: usize, sums: &Columns) {
     for (impulse, sums) in impulse.iter_mut().zip(sums) {
         impulse[first..].iter_mut().zip(sums).for_each(|(total, sum)| *total = total.wrapping_add(*sum));
