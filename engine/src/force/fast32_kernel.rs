@@ -44,14 +44,14 @@ pub fn strip<const L: usize>(
     strip: &mut Strip,
 ) -> Result<(), PairOverflow> {
     match (L, mutual) {
-        (8, true) => Pass { rows, row, sources, columns, kick }.run::<16, 4, { BLOCK / 16 }, true>(strip),
-        (8, false) => Pass { rows, row, sources, columns, kick }.run::<16, 4, { BLOCK / 16 }, false>(strip),
-        (4, true) => Pass { rows, row, sources, columns, kick }.run::<8, 4, { BLOCK / 8 }, true>(strip),
-        (4, false) => Pass { rows, row, sources, columns, kick }.run::<8, 4, { BLOCK / 8 }, false>(strip),
-        (2, true) => Pass { rows, row, sources, columns, kick }.run::<4, 4, { BLOCK / 4 }, true>(strip),
-        (2, false) => Pass { rows, row, sources, columns, kick }.run::<4, 4, { BLOCK / 4 }, false>(strip),
-        (_, true) => Pass { rows, row, sources, columns, kick }.run::<1, 1, BLOCK, true>(strip),
-        (_, false) => Pass { rows, row, sources, columns, kick }.run::<1, 1, BLOCK, false>(strip),
+        (8, true) => Pass { rows, row, sources, columns, kick }.run::<16, 2, 2, { BLOCK / 16 }, true>(strip),
+        (8, false) => Pass { rows, row, sources, columns, kick }.run::<16, 2, 2, { BLOCK / 16 }, false>(strip),
+        (4, true) => Pass { rows, row, sources, columns, kick }.run::<8, 2, 1, { BLOCK / 8 }, true>(strip),
+        (4, false) => Pass { rows, row, sources, columns, kick }.run::<8, 2, 1, { BLOCK / 8 }, false>(strip),
+        (2, true) => Pass { rows, row, sources, columns, kick }.run::<4, 4, 2, { BLOCK / 4 }, true>(strip),
+        (2, false) => Pass { rows, row, sources, columns, kick }.run::<4, 4, 2, { BLOCK / 4 }, false>(strip),
+        (_, true) => Pass { rows, row, sources, columns, kick }.run::<1, 1, 1, BLOCK, true>(strip),
+        (_, false) => Pass { rows, row, sources, columns, kick }.run::<1, 1, 1, BLOCK, false>(strip),
     }
 }
 
@@ -96,7 +96,7 @@ struct RowLanes<const L: usize> {
 
 impl Pass<'_> {
     #[inline(always)]
-    fn run<const L: usize, const R: usize, const C: usize, const MUTUAL: bool>(
+    fn run<const L: usize, const R: usize, const N: usize, const C: usize, const MUTUAL: bool>(
         &self,
         strip: &mut Strip,
     ) -> Result<(), PairOverflow> {
@@ -116,9 +116,9 @@ impl Pass<'_> {
             }
             let largest = match rule.near {
                 true if rule.guarded => {
-                    self.tile::<L, 1, C, MUTUAL, true, true>(column, &rule, &mut sides, &mut lanes, strip)
+                    self.tile::<L, N, C, MUTUAL, true, true>(column, &rule, &mut sides, &mut lanes, strip)
                 }
-                true => self.tile::<L, 1, C, MUTUAL, true, false>(column, &rule, &mut sides, &mut lanes, strip),
+                true => self.tile::<L, N, C, MUTUAL, true, false>(column, &rule, &mut sides, &mut lanes, strip),
                 false => self.tile::<L, R, C, MUTUAL, false, false>(column, &rule, &mut sides, &mut lanes, strip),
             };
             let safe = (exp2(self.kick.range_bits as i32 - 1) as f32).to_bits() << 1;
@@ -164,7 +164,7 @@ impl Pass<'_> {
         let constants = [rule.upper(), rule.lower()];
         if MUTUAL && column == self.row {
             triangle::<L, R, C, NEAR, GUARDED>(rows, columns, constants, levels, lanes, &mut largest);
-            subtract(&mut strip.on_rows, 0, levels, rule, |block| ((block + 1) * L) as u32);
+            subtract::<L, NEAR>(&mut strip.on_rows, 0, levels, rule.shift, |block| ((block + 1) * L) as u32);
         } else {
             let columns = &columns.lanes[..columns.len];
             for row in (0..rows.len * L).step_by(R) {
@@ -174,7 +174,7 @@ impl Pass<'_> {
             }
             if MUTUAL {
                 let at = (column - self.columns.start) * BLOCK;
-                subtract(&mut strip.on_columns, at, levels, rule, |_| (rows.len * L) as u32);
+                subtract::<L, NEAR>(&mut strip.on_columns, at, levels, rule.shift, |_| (rows.len * L) as u32);
             }
         }
         lanes.adds += columns.len;
@@ -235,21 +235,19 @@ impl<const L: usize, const C: usize> Side<L, C> {
         self.len = blocks.block(number).len().div_ceil(L);
         let here = number * BLOCK..(number + 1) * BLOCK;
         for axis in 0..3 {
-            let high = blocks.high[axis][here.clone()].chunks_exact(L);
-            let low = blocks.low[axis][here.clone()].chunks_exact(L);
+            let (high, _) = blocks.high[axis][here.clone()].as_chunks::<L>();
+            let (low, _) = blocks.low[axis][here.clone()].as_chunks::<L>();
             for ((lanes, high), low) in self.lanes.iter_mut().zip(high).zip(low) {
-                for l in 0..L {
-                    if NEAR {
-                        lanes.high[axis][l] = high[l];
-                        lanes.low[axis][l] = low[l];
-                    } else {
-                        lanes.high[axis][l] = from_origin((high[l], low[l]), rule.origin[axis]);
-                    }
+                if NEAR {
+                    lanes.high[axis] = *high;
+                    lanes.low[axis] = *low;
+                } else {
+                    lanes.high[axis] = measured(*high, *low, rule.origin[axis]);
                 }
             }
         }
-        for (lanes, strength) in self.lanes.iter_mut().zip(blocks.strength[here].chunks_exact(L)) {
-            lanes.strength.copy_from_slice(strength);
+        for (lanes, strength) in self.lanes.iter_mut().zip(blocks.strength[here].as_chunks::<L>().0) {
+            lanes.strength = *strength;
         }
     }
 
@@ -259,9 +257,7 @@ impl<const L: usize, const C: usize> Side<L, C> {
         self.len = near.len;
         for (far, near) in self.lanes.iter_mut().zip(&near.lanes) {
             for axis in 0..3 {
-                for l in 0..L {
-                    far.high[axis][l] = from_origin((near.high[axis][l], near.low[axis][l]), rule.origin[axis]);
-                }
+                far.high[axis] = measured(near.high[axis], near.low[axis], rule.origin[axis]);
             }
             far.strength = near.strength;
         }
@@ -331,26 +327,43 @@ impl<const L: usize> RowLanes<L> {
     /// Adds the sums of the rows to `on_rows` and starts again.
     #[inline(always)]
     fn fold(&mut self, on_rows: &mut [Vec<i64>; 3]) {
-        if self.adds == 0 {
-            return;
-        }
-        let count = self.adds as u32;
-        for (row, levels) in self.levels.iter_mut().enumerate() {
-            let [upper, lower] = levels.0;
-            for axis in 0..3 {
-                let mut total = 0_i64;
-                for l in 0..L {
-                    total += match self.near {
-                        true => contract::near_integer([upper[axis][l], lower[axis][l]], self.shift, count),
-                        false => contract::far_integer(upper[axis][l], self.shift, count),
-                    };
-                }
-                on_rows[axis][row] = on_rows[axis][row].wrapping_add(total << self.shift);
-            }
-            *levels = Levels([[[0; L]; 3]; 2]);
+        match (self.adds, self.near) {
+            (0, _) => {}
+            (_, true) => self.fold_all::<true>(on_rows),
+            (_, false) => self.fold_all::<false>(on_rows),
         }
         self.adds = 0;
     }
+
+    #[inline(always)]
+    fn fold_all<const NEAR: bool>(&mut self, on_rows: &mut [Vec<i64>; 3]) {
+        let (count, shift) = (self.adds as u32, self.shift);
+        for (row, levels) in self.levels.iter_mut().enumerate() {
+            for axis in 0..3 {
+                let [upper, lower] = levels.0.map(|level| level[axis]);
+                let mut gained = [0_i64; L];
+                for l in 0..L {
+                    gained[l] = match NEAR {
+                        true => contract::near_integer([upper[l], lower[l]], shift, count),
+                        false => contract::far_integer(upper[l], shift, count),
+                    };
+                }
+                let total: i64 = gained.into_iter().sum();
+                on_rows[axis][row] = on_rows[axis][row].wrapping_add(total << shift);
+            }
+            *levels = Levels([[[0; L]; 3]; 2]);
+        }
+    }
+}
+
+/// Positions from the origin of a rule; arrays by value, because that is what becomes vector code.
+#[inline(always)]
+fn measured<const L: usize>(high: [f32; L], low: [f32; L], origin: f32) -> [f32; L] {
+    let mut u = [0.0; L];
+    for l in 0..L {
+        u[l] = from_origin((high[l], low[l]), origin);
+    }
+    u
 }
 
 fn reset(sums: &mut [Vec<i64>; 3], len: usize) {
@@ -362,23 +375,27 @@ fn reset(sums: &mut [Vec<i64>; 3], len: usize) {
 
 /// Takes what the columns lost off their sums; those of lanes k met `met(k)` rows.
 #[inline(always)]
-fn subtract<const L: usize>(
+fn subtract<const L: usize, const NEAR: bool>(
     sums: &mut [Vec<i64>; 3],
     first: usize,
     levels: &[Levels<L>],
-    rule: &Rule,
+    shift: u32,
     met: impl Fn(usize) -> u32,
 ) {
     for axis in 0..3 {
-        for (k, (sums, levels)) in sums[axis][first..].chunks_exact_mut(L).zip(levels).enumerate() {
+        let (sums, _) = sums[axis][first..].as_chunks_mut::<L>();
+        for (k, (sums, levels)) in sums.iter_mut().zip(levels).enumerate() {
             let met = met(k);
+            let [upper, lower] = levels.0.map(|level| level[axis]);
+            let mut left = *sums;
             for l in 0..L {
-                let lost = match rule.near {
-                    true => contract::near_integer([levels.0[0][axis][l], levels.0[1][axis][l]], rule.shift, met),
-                    false => contract::far_integer(levels.0[0][axis][l], rule.shift, met),
+                let lost = match NEAR {
+                    true => contract::near_integer([upper[l], lower[l]], shift, met),
+                    false => contract::far_integer(upper[l], shift, met),
                 };
-                sums[l] = sums[l].wrapping_sub(lost << rule.shift);
+                left[l] = left[l].wrapping_sub(lost << shift);
             }
+            *sums = left;
         }
     }
 }
@@ -418,6 +435,7 @@ fn sweep<const L: usize, const R: usize, const MUTUAL: bool, const NEAR: bool, c
     largest: &mut [u32; L],
 ) {
     let [upper, lower] = row.constants;
+    let both = upper + lower;
     let mut on_rows = [[[[0_u32; L]; 3]; 2]; R];
     for (column, lost) in columns.iter().zip(levels) {
         let mut on_columns = lost.0;
@@ -433,8 +451,7 @@ fn sweep<const L: usize, const R: usize, const MUTUAL: bool, const NEAR: bool, c
                 for axis in 0..3 {
                     let bits = if NEAR {
                         let shifted = f.mul_add(d[axis], upper);
-                        let rest = f.mul_add(d[axis], -(shifted - upper));
-                        let bits = (rest + lower).to_bits();
+                        let bits = f.mul_add(d[axis], both - shifted).to_bits();
                         on_rows[r][1][axis][l] = on_rows[r][1][axis][l].wrapping_add(bits);
                         if MUTUAL {
                             on_columns[1][axis][l] = on_columns[1][axis][l].wrapping_add(bits);
