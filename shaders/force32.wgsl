@@ -4,7 +4,7 @@
 // row and goes through the sources, a tile of them at a time in workgroup memory. Only + − × on f32, in the order of the
 // contract, and integers of 32 bits; the module is compiled so that no driver may fuse or reorder them.
 
-/// What one dispatch needs to know. Its mirror is `Pull32` in engine/src/backend/gpu/steps.rs.
+/// What one dispatch needs to know. Its mirror is `Pull32` in engine/src/backend/gpu/programs.rs.
 struct Pull {
     /// G·Δt, or for the potential G, in quanta but for lengths, which are in spans of 2²⁴ quanta.
     factor: f32,

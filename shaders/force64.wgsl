@@ -4,7 +4,7 @@
 // row and goes through the sources, a tile of them at a time in workgroup memory. Only + − × on floats, in the order of the
 // contract; the module is compiled so that no driver may fuse or reorder them.
 
-/// What one dispatch needs to know. Its mirror is `Pull` in engine/src/backend/gpu/steps.rs.
+/// What one dispatch needs to know. Its mirror is `Pull64` in engine/src/backend/gpu/programs.rs.
 struct Pull {
     /// G·Δt in quanta; for the potential, G in energy quanta.
     factor: f64,

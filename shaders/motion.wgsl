@@ -2,7 +2,7 @@
 //
 // And the recount after a step: integers alone, the same for every portable contract.
 
-/// What one dispatch needs to know. Its mirror is `Stage` in engine/src/backend/gpu/steps.rs.
+/// What one dispatch needs to know. Its mirror is `Stage` in engine/src/backend/gpu/programs.rs.
 struct Stage {
     /// Rows of all columns, padding included; those from `tests` on are test particles.
     rows: u32,

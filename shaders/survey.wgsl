@@ -2,7 +2,7 @@
 //
 // In one pass: what the audit compares, what may drift, and the state root (engine/src/snapshot/root.rs).
 
-/// What one dispatch needs to know. Its mirror is `Survey` in engine/src/backend/gpu/survey.rs.
+/// What one dispatch needs to know. Its mirror is `Survey` in engine/src/backend/gpu/programs.rs.
 struct Survey {
     /// Rows of all columns, padding included; those from `tests` on are test particles.
     rows: u32,

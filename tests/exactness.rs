@@ -205,6 +205,40 @@ fn among_many_sources_a_pair_may_not_be_so_strong_that_the_sum_of_all_could_wrap
     }
 }
 
+/// Rows that stand next to each other are met one by one, others on lanes: the range of impulses is the same for both.
+#[test]
+fn among_many_sources_a_strong_pair_is_refused_wherever_its_rows_stand() {
+    let sources = 4096;
+    for contract in Contract::ALL {
+        let bits = contract.impulse_bits(sources);
+        let (heavy, apart) = (1_i64 << 20, 1_i64 << 20);
+        for (a, b) in [(0, 1), (1, 2), (2, 3), (0, 2), (0, 9), (0, 3000)] {
+            let particle = |k: usize| {
+                let [position, mass] = match k {
+                    _ if k == a => [[0; 3], [heavy; 3]],
+                    _ if k == b => [[apart, 0, 0], [heavy; 3]],
+                    _ => [[1 << 45, (k as i64 + 1) << 32, 0], [1; 3]],
+                };
+                Particle {
+                    id: ParticleId(k as u64),
+                    position: Position(position),
+                    momentum: Momentum([0; 3]),
+                    mass: Mass { quanta: mass[0], pulls: true },
+                    radius: Radius(0),
+                }
+            };
+            let set = WorkingSet::of(&(0..sources).map(particle).collect::<Vec<_>>());
+            let kick = |size: f64| Kick { factor: size * exp2(bits as i32), softening2: 0.0 };
+            for &isa in Isa::available() {
+                let refused = |kick| cpu(isa, 1).impulses(&set, contract, kick, true, &mut Default::default()).is_err();
+                let scene = format!("{contract}, rows {a} and {b}, {isa}");
+                assert!(refused(kick(1.4)), "{scene}");
+                assert!(!refused(kick(0.3)), "{scene}");
+            }
+        }
+    }
+}
+
 #[test]
 fn every_instruction_set_and_number_of_threads_gives_the_impulses_of_the_definition() {
     let scenes = [cube(256), cube(1000), crowd(300, 0), crowd(250, 77), crowd(5, 1000), crowd(1000, 3)];

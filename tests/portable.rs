@@ -16,9 +16,10 @@ use emmy::{
     },
     contract::Contract,
     ledger::{Amounts, Ledger},
+    metrics::Work,
     node::{Node, State},
-    particle::{Momentum, ParticleId, Position},
-    residence::OnLoss,
+    particle::{Mass, Momentum, Particle, ParticleId, Position, Radius},
+    residence::{ANCHOR_STEPS, OnLoss},
     run::{ExitReason, Run, StopRequest},
     scenario::{generate, read},
     spawn,
@@ -202,6 +203,95 @@ fn extensions_see_the_particles_of_the_device_and_what_they_do_is_audited() {
 }
 
 #[test]
+fn sets_of_every_shape_move_as_on_the_cpu() {
+    let shapes = [(0, 0), (1, 0), (0, 1), (0, 9), (1, 1), (128, 0), (129, 1), (8, 128)];
+    for (contract, (sources, tests)) in PORTABLE.into_iter().flat_map(|c| shapes.map(|shape| (c, shape))) {
+        let mut state = cluster(contract, "Leapfrog", 3, "gravity: (softening: 0.05)");
+        let particle = |k: i64| Particle {
+            id: ParticleId(k as u64),
+            position: Position([(k + 1) << 30, -5, 7 << 20]),
+            momentum: Momentum([100 + k, 0, -3]),
+            mass: Mass { quanta: 1000, pulls: k < sources },
+            radius: Radius(0),
+        };
+        state.particles = (0..sources + tests).map(particle).collect();
+        let (mut device, mut cpu) = (on_device(&state), on_cpu(&state, 1));
+        assert_eq!((device.advance(20), cpu.advance(20)), (20, 20));
+        assert_alike(&mut device, &mut cpu, &format!("{contract}, {sources} + {tests}"));
+        assert_eq!(device.particles(), cpu.particles());
+    }
+}
+
+#[test]
+fn without_gravity_two_bodies_may_meet_on_a_device_too() {
+    for contract in PORTABLE {
+        let state = state_of(&format!(
+            "(version: 1, name: \"meet\", contract: {contract}, integrator: Leapfrog(dt: 0.015625), until: Steps(100), \
+             gravity: (constant: 0), bodies: [(mass: 1, position: (-0.5, 0, 0), velocity: (1, 0, 0)), \
+             (mass: 1, position: (0.5, 0, 0), velocity: (-1, 0, 0))])"
+        ));
+        let (mut device, mut cpu) = (on_device(&state), on_cpu(&state, 1));
+        assert_eq!((device.advance(100), cpu.advance(100)), (100, 100));
+        assert_alike(&mut device, &mut cpu, contract.name());
+    }
+}
+
+#[test]
+fn a_device_that_is_lost_under_an_extension_takes_nothing_with_it() {
+    let state = cluster(Contract::Portable64, "Leapfrog", 40, "gravity: (softening: 0.05)");
+    let (mut device, mut cpu) = (on_device(&state), on_cpu(&state, 1));
+    for node in [&mut device, &mut cpu] {
+        node.extend(push_and_post).expect("no order is missing");
+        assert_eq!(node.advance(5), 5);
+    }
+    device.gpu().expect("it is there").device().lose();
+    assert_eq!((device.advance(15), cpu.advance(15)), (15, 15));
+    assert!(device.fell_back().is_some());
+    assert_eq!((device.root(), device.ledger()), (cpu.root(), cpu.ledger()));
+}
+
+#[test]
+fn a_device_that_is_lost_after_a_recorded_breach_takes_nothing_with_it() {
+    let audit = "audit: (energy_every: 10, energy_tolerance: 1e-9, on_breach: Record), gravity: (softening: 0.05)";
+    let state = cluster(Contract::Portable64, "Leapfrog", 60, audit);
+    let (mut device, mut cpu) = (on_device(&state), on_cpu(&state, 1));
+    assert_eq!((device.advance(50), cpu.advance(50)), (50, 50));
+    assert!(!device.breaches().is_empty());
+    device.gpu().expect("it is there").device().lose();
+    assert_eq!((device.advance(10), cpu.advance(10)), (10, 10));
+    assert_eq!((device.root(), device.ledger(), device.breaches()), (cpu.root(), cpu.ledger(), cpu.breaches()));
+}
+
+#[test]
+fn a_device_that_is_lost_on_the_way_back_takes_nothing_with_it() {
+    for (there, back) in [(50, 20), (13, 13), (30, 0), (4, 1)] {
+        let state =
+            cluster(Contract::Portable32, "Leapfrog", 40, "gravity: (softening: 0.05), audit: (energy_every: 7)");
+        let (mut device, mut cpu) = (on_device(&state), on_cpu(&state, 1));
+        let start = device.root();
+        for node in [&mut device, &mut cpu] {
+            assert_eq!(node.advance(there), there);
+            node.reverse();
+            assert_eq!(node.advance(back), back);
+        }
+        device.gpu().expect("it is there").device().lose();
+        assert_eq!((device.advance(1000), cpu.advance(1000)), (there - back, there - back));
+        assert_eq!((device.root(), device.ledger(), device.drifts()), (cpu.root(), cpu.ledger(), cpu.drifts()));
+        assert_eq!(device.root(), start);
+    }
+}
+
+#[test]
+fn the_entities_are_never_farther_behind_than_they_may_be() {
+    let state =
+        cluster(Contract::Portable32, "Leapfrog", 2, "gravity: (softening: 0.05), audit: (energy_every: 1000000)");
+    let mut node = on_device(&state);
+    assert_eq!(node.advance(9000), 9000);
+    let passes = node.world_mut().resource::<Work>().passes;
+    assert_eq!(passes, 9000_u64.div_ceil(ANCHOR_STEPS));
+}
+
+#[test]
 fn a_lost_device_loses_nothing_and_the_cpu_ends_the_run_with_the_same_bits() {
     for contract in PORTABLE {
         let state = cluster(contract, "Leapfrog", 100, "gravity: (softening: 0.05)");
@@ -251,14 +341,19 @@ fn a_run_whose_device_is_lost_ends_as_it_was_told_to() {
         run
     };
     let never = StopRequest::default();
-    let end = |run: &mut Run| {
-        // The first look at progress is in mid-run: there the device is lost.
-        run.finish(&never, None, &mut |run| run.node.gpu().into_iter().for_each(|gpu| gpu.device().lose()))
-            .expect("nothing is written")
+    let end = |run: &mut Run, at: u64| {
+        let mut lose = |run: &mut Run| {
+            if run.node.clock().step >= at {
+                run.node.gpu().into_iter().for_each(|gpu| gpu.device().lose());
+            }
+        };
+        run.finish(&never, None, &mut lose).expect("nothing is written")
     };
-    let (mut goes_on, mut stops) = (start(OnLoss::GoOn), start(OnLoss::Stop));
-    assert_eq!(end(&mut goes_on), ExitReason::Completed);
-    assert_eq!(end(&mut stops), ExitReason::DeviceLost);
+    let mut goes_on = start(OnLoss::GoOn);
+    assert_eq!(end(&mut goes_on, 1), ExitReason::Completed);
+    // In mid-run, and when the last step is taken and only the end is to be told.
+    let [mut stops, mut stops_late] = [start(OnLoss::Stop), start(OnLoss::Stop)];
+    assert_eq!([end(&mut stops, 1), end(&mut stops_late, 200)], [ExitReason::DeviceLost; 2]);
     let mut alone = on_cpu(&state_of(text), 2);
     alone.advance(200);
     assert_eq!(goes_on.node.root(), alone.root());

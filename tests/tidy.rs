@@ -81,7 +81,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     // When, and who decides.
-    ("plugins", &["advance", "commit", "metrics", "step"]), // says who runs in which phase, and does nothing else
+    ("plugins", &["advance", "commit", "metrics", "residence", "step"]), // says who runs in which phase, and does nothing else
     (
         "node",
         &[

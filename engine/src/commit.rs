@@ -325,7 +325,7 @@ pub fn commit(
         if let (Some(mut drifts), Some(next)) = (drifts, finding.drifts) {
             *drifts = next;
         }
-        if breach.is_some() && !stopped {
+        if breach.is_some() && !stopped && finding.surplus != Amounts::default() {
             // From here on the books balance again, so that each breach is recorded once.
             ledger.post(UNEXPLAINED, finding.surplus);
         }

@@ -191,6 +191,13 @@ impl Exact {
     /// enough that millions of such sums do not wrap. A recount that meets it cannot pass for a small drift.
     pub const BEYOND: i128 = 1 << 96;
 
+    /// The sum of sums of values that are not negative. Of what was beyond, each part tells once and drops what else it held: so
+    /// however the parts were cut, a sum that reaches [`Exact::BEYOND`] is that and no more.
+    #[must_use]
+    pub fn sum_of_parts(sum: i128) -> i128 {
+        sum.min(Self::BEYOND)
+    }
+
     /// Adds the nearest integer to `value`, for |value| < 2⁹⁰.
     #[inline(always)]
     pub fn add(&mut self, value: f64) {

@@ -20,7 +20,7 @@ use crate::{
     commit::{self, Breaches, Finding},
     force::Law,
     integrator::Splitting,
-    ledger::{Amounts, Ledger},
+    ledger::{Amounts, Ledger, UNEXPLAINED},
     metrics::{Phases, Work},
     particle::{self, Mass, Momentum, Names, Particle, ParticleId, Position, Radius, WorkingSet},
     plugins,
@@ -145,7 +145,7 @@ impl Node {
             // A run that stands still may stand before the step that it was asked to go on from.
             let now = self.clock().step;
             committed = if clock.backwards { clock.step.saturating_sub(now) } else { now.saturating_sub(clock.step) };
-            if self.world.resource::<Residence>().ahead(self.clock()) >= ANCHOR_STEPS {
+            if self.world.resource::<Residence>().ahead(self.clock()) >= self.anchor_steps() {
                 self.look();
             }
         }
@@ -162,7 +162,14 @@ impl Node {
             (true, _) => done,
         };
         let longest = if self.world.contains_resource::<commit::Before>() { 1 } else { steps };
-        let steps = longest.min(until_recount);
+        // So that the entities are never farther behind than they may be.
+        let until_look = if self.gpu().is_some() {
+            let residence = self.world.resource::<Residence>();
+            self.anchor_steps().saturating_sub(residence.ahead(clock)).max(1)
+        } else {
+            u64::MAX
+        };
+        let steps = longest.min(until_recount).min(until_look);
         Pass { steps, recount: steps == until_recount }
     }
 
@@ -189,9 +196,11 @@ impl Node {
 
     /// Recounts energy and centre of mass now, and leaves the record alone.
     pub fn count_bounded(&mut self) -> Recount {
-        let step = self.clock().step;
         let (quanta, law) = (*self.quanta(), *self.world.resource::<Law>());
-        if let Some(survey) = self.on_device(|gpu, _| gpu.survey(&quanta, Some(&law))) {
+        let surveyed = self.on_device(|gpu, _| gpu.survey(&quanta, Some(&law)));
+        // Not before: a device that is lost may leave the run at an older step.
+        let step = self.clock().step;
+        if let Some(survey) = surveyed {
             return commit::recount_of(&survey, self.ledger(), step);
         }
         let world = &self.world;
@@ -353,7 +362,7 @@ impl Node {
     }
 
     /// Brings the entities up to date with a device that is ahead of them.
-    fn look(&mut self) {
+    pub fn look(&mut self) {
         if !self.world.resource::<Residence>().is_away() {
             return;
         }
@@ -421,6 +430,10 @@ impl Node {
         });
         assert_eq!((burst.good, &burst.trouble), (steps, &None), "audited steps must be good again");
         burst.book.post(&mut ledger);
+        // What the audit put there is no work of the device.
+        if let Some(held) = self.ledger().accounts.get(UNEXPLAINED) {
+            ledger.accounts.insert(UNEXPLAINED.to_owned(), *held);
+        }
         assert_eq!(&ledger, self.ledger(), "the book of the CPU must be that of the device");
         self.scatter();
     }
@@ -433,7 +446,14 @@ impl Node {
         if let Some(drifts) = anchor.drifts {
             self.world.insert_resource(drifts);
         }
-        self.world.resource_mut::<Breaches>().reports = anchor.breaches;
+        let mut breaches = self.world.resource_mut::<Breaches>();
+        breaches.reports = anchor.breaches;
+        breaches.stopped = false;
+    }
+
+    /// Steps that a device may be ahead of the entities. What is brought home then stays a small part of what a step exchanges.
+    fn anchor_steps(&self) -> u64 {
+        ANCHOR_STEPS.max(self.world.resource::<WorkingSet>().rows() as u64 / 64)
     }
 
     /// Brings the particles up to date with the working set.

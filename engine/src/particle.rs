@@ -300,7 +300,8 @@ pub(crate) fn padded(count: usize) -> usize {
 }
 
 fn padding_places(rows: usize) -> Vec<i64> {
-    (0..rows as i64).map(|row| PADDING + row).collect()
+    // 2¹⁰ apart: at this distance floats are, and these places must be different as floats too.
+    (0..rows as i64).map(|row| PADDING + (row << 10)).collect()
 }
 
 #[cfg(test)]

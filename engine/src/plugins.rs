@@ -12,6 +12,7 @@ use bevy_ecs::{
 use crate::{
     advance::{self, Proposal},
     commit::{self, Before},
+    residence::Residence,
     step::{Step, StepSystems},
 };
 
@@ -26,7 +27,10 @@ pub fn step_schedule() -> Schedule {
     schedule.configure_sets((admit, advance, extend, audit, commit, account).chain());
     let extended = resource_exists::<Before>;
     // A proposal that broke off in the middle of a step is nothing to show: it is undone whatever extensions would say.
-    let whole = |proposal: Res<'_, Proposal>| proposal.burst.trouble.is_none();
+    // So is one that a device could not finish.
+    let whole = |proposal: Res<'_, Proposal>, residence: Res<'_, Residence>| {
+        proposal.burst.trouble.is_none() && residence.fault.is_none()
+    };
     schedule.configure_sets(extend.run_if(whole));
     schedule.add_systems((
         (advance::admit, commit::remember.run_if(extended)).chain().in_set(StepSystems::Admit),

@@ -163,10 +163,11 @@ impl Cpu {
     pub fn potential_energy(&self, set: &WorkingSet, law: &Law) -> i128 {
         let tiles = Tiles::of(set);
         let binding = |k: usize| self.isa.run(BindingKernel { set, tile: &tiles.tile(k), law });
-        -match self.pool_for(set) {
+        let sum = match self.pool_for(set) {
             Some(pool) => pool.install(|| (0..tiles.mutual_count()).into_par_iter().map(binding).sum::<i128>()),
             _ => (0..tiles.mutual_count()).map(binding).sum::<i128>(),
-        }
+        };
+        -Exact::sum_of_parts(sum)
     }
 
     /// Kinetic energy of the sources [energy quanta]: p²/2m, each particle's rounded to a quantum.
@@ -175,7 +176,7 @@ impl Cpu {
         if contract.is_portable() {
             let scale = portable::kinetic_scale(quanta);
             let one = |row: usize| portable::kinetic(set.momentum_at(row), set.inverse_mass[row], scale);
-            return (0..set.sources).map(one).sum();
+            return Exact::sum_of_parts((0..set.sources).map(one).sum());
         }
         let scale = 0.5 * exp2(2 * quanta.momentum.0 - quanta.mass.0 - quanta.energy.0);
         let mut total = 0;
@@ -188,7 +189,7 @@ impl Cpu {
             }
             total += sum.total();
         }
-        total
+        Exact::sum_of_parts(total)
     }
 
     /// p ← p + J, then x ← x + Δt·p/m.

@@ -45,10 +45,10 @@ pub(super) fn impulses(
     let mut on_tests = zeros(tests.count());
     let overflow = {
         let sums = [SharedSums::new(&mut on_sources, LOCKED_ROWS), SharedSums::new(&mut on_tests, LOCKED_ROWS)];
-        let tasks: Vec<Task> = Task::all(&sources, true).chain(Task::all_of_tests(&tests, &sources)).collect();
-        let work = |strip: &mut Strip, task: &Task| {
-            let rows = if task.mutual { &sources } else { &tests };
-            let Task { row, columns, mutual } = task.clone();
+        let tasks = Tasks { sources: sources.count(), tests: tests.count() };
+        let work = |strip: &mut Strip, number: usize| {
+            let Some(Task { row, columns, mutual }) = tasks.task(number) else { return Ok(()) };
+            let rows = if mutual { &sources } else { &tests };
             let at = columns.start * BLOCK;
             let met = cpu.isa().run(StripKernel { rows, row, sources: &sources, columns, mutual, kick: &kick, strip });
             let on_rows = &sums[usize::from(!mutual)];
@@ -62,12 +62,12 @@ pub(super) fn impulses(
         let order = |pair: &PairOverflow| (pair.row, pair.column);
         match cpu.pool_for(set) {
             Some(pool) => pool.install(|| {
-                let all = tasks.par_iter().map_init(Strip::default, |strip, task| work(strip, task).err());
-                all.flatten().min_by_key(order)
+                let all = (0..tasks.count()).into_par_iter();
+                all.map_init(Strip::default, |strip, k| work(strip, k).err()).flatten().min_by_key(order)
             }),
             None => {
                 let mut strip = Strip::default();
-                tasks.iter().filter_map(|task| work(&mut strip, task).err()).min_by_key(order)
+                (0..tasks.count()).filter_map(|k| work(&mut strip, k).err()).min_by_key(order)
             }
         }
     };
@@ -81,29 +81,41 @@ fn zeros(blocks: usize) -> [Vec<i64>; 3] {
 }
 
 /// A block of rows against a strip of blocks of sources.
-#[derive(Clone, Debug)]
 struct Task {
     row: usize,
     columns: Range<usize>,
+    /// Whether the columns take the reaction.
     mutual: bool,
 }
 
-impl Task {
-    /// Each pair of blocks of sources once.
-    fn all(sources: &Blocks, mutual: bool) -> impl Iterator<Item = Self> + use<> {
-        let count = sources.count();
-        (0..count).flat_map(move |row| strips(row..count).map(move |columns| Self { row, columns, mutual }))
-    }
-
-    /// Each block of test particles with each block of sources.
-    fn all_of_tests(tests: &Blocks, sources: &Blocks) -> impl Iterator<Item = Self> + use<> {
-        let (rows, count) = (tests.count(), sources.count());
-        (0..rows).flat_map(move |row| strips(0..count).map(move |columns| Self { row, columns, mutual: false }))
-    }
+/// The tasks of one evaluation, numbered so that the task of a number can be made without a list: one for a million bodies would be
+/// larger than the bodies.
+struct Tasks {
+    /// Blocks of sources, and of test particles.
+    sources: usize,
+    tests: usize,
 }
 
-fn strips(columns: Range<usize>) -> impl Iterator<Item = Range<usize>> {
-    columns.clone().step_by(STRIP).map(move |first| first..columns.end.min(first + STRIP))
+impl Tasks {
+    /// Strips of all sources.
+    fn strips(&self) -> usize {
+        self.sources.div_ceil(STRIP)
+    }
+
+    fn count(&self) -> usize {
+        (self.sources + self.tests) * self.strips()
+    }
+
+    /// Each pair of blocks of sources once, each block of test particles with each block of sources. Among sources a row leaves
+    /// out the strips before its own: their numbers stand for nothing.
+    fn task(&self, number: usize) -> Option<Task> {
+        let (row, first) = (number / self.strips(), number % self.strips() * STRIP);
+        let last = self.sources.min(first + STRIP);
+        match row.checked_sub(self.sources) {
+            None => (last > row).then(|| Task { row, columns: row.max(first)..last, mutual: true }),
+            Some(row) => Some(Task { row, columns: first..last, mutual: false }),
+        }
+    }
 }
 
 struct StripKernel<'a> {

@@ -71,7 +71,9 @@ impl Task {
     pub(super) fn new(scenario: &Scenario, quanta: Quanta, particles: &[Particle], steps: u64) -> Self {
         let sources = particles.iter().filter(|particle| particle.mass.pulls).count();
         let tests = particles.len() - sources;
-        let some = particles[..particles.len().min(rate::GPU_SAMPLE)].to_vec();
+        // Those that pull first: the others make no pairs among themselves.
+        let (pulling, pulled): (Vec<&Particle>, _) = particles.iter().partition(|particle| particle.mass.pulls);
+        let some = pulling.into_iter().chain(pulled).take(rate::GPU_SAMPLE).copied().collect();
         let sample = spawn::state_of(scenario, quanta, some, Names::default());
         let (sources_f, tests_f) = (sources as f64, tests as f64);
         let evaluations = steps as f64 * sample.splitting.evaluations() as f64;
@@ -139,7 +141,7 @@ pub(super) fn open(args: &BackendArgs, task: &Task, talk: &Talk) -> Result<Backe
 pub(super) fn refuse_contract(contract: Contract) -> Exit {
     complain(
         &format!("`{contract}` is a contract of the CPU: no GPU can give its bits"),
-        "`contract: portable64` in the scenario, or `--set contract=portable64`, makes it a run that a GPU can do; it is another \
+        "`contract: portable64` in the scenario, `--set contract=portable64`, or `bench --contract portable64`, makes it a run that a GPU can do; it is another \
          run, with other bits",
     );
     Exit::WrongInput

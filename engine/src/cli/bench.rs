@@ -29,6 +29,7 @@ use crate::{
     contract::Contract,
     metrics::{Phases, Stopwatch},
     node::{Node, State},
+    residence::OnLoss,
     snapshot::root::StateRoot,
 };
 
@@ -209,11 +210,14 @@ fn measure_one(
         remark(format_args!("measuring {contract}, {bodies} bodies"));
     }
     let mut node = Node::new(sphere(bodies, contract)?, backend);
+    // Nobody measures a CPU in the place of a device.
+    node.on_device_loss(OnLoss::Stop);
     let measured = measure(&mut node, bodies, seconds);
-    let failed = node.fell_back().cloned();
     let world = node.world_mut();
     let gpu = world.remove_resource::<Gpu>();
     let cpu = world.remove_resource::<Cpu>().expect("every node has one");
+    // Last: the look at the world may have been what lost the device.
+    let failed = node.fell_back().cloned();
     Ok(match failed {
         Some(error) => (Err(error.clone()), Err(error)),
         None => (Ok(measured), Ok(Backend { cpu, gpu })),
@@ -239,13 +243,13 @@ fn measure(node: &mut Node, bodies: u32, seconds: f64) -> Measured {
         let (before, watch) = (Account::of(node), Stopwatch::start());
         node.advance(steps);
         let (wall, after) = (watch.seconds(), Account::of(node));
-        if wall >= seconds || node.stopped() {
+        if wall >= seconds || node.stopped() || node.stands_still() {
             break (before, after, wall);
         }
         // A little more than the time that is left would take, and not too much after a start that was no measure.
         steps = ((1.1 * seconds / wall.max(1e-6) * steps as f64).ceil() as u64).clamp(steps + 1, 16 * steps);
     };
-    let steps = after.step - before.step;
+    let steps = after.step.saturating_sub(before.step);
     let force = after.phases.force - before.phases.force;
     let [n, per_step] = [f64::from(bodies), wall / steps.max(1) as f64];
     let [ordered, unique] = [n * n, 0.5 * n * (n - 1.0)];

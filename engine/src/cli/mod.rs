@@ -58,7 +58,8 @@ Exit codes:
   0    done, every declared check held
   1    the run ended but a declared check failed, or a breach stopped it
   2    wrong command line, scenario or checkpoint
-  3    the environment does not allow it: disk full, no permission, no GPU that can be used
+  3    the environment does not allow it: disk full, no permission, no GPU that can be used or (--on-device-loss stop) one
+       that failed in mid-run
   4    stopped before the end (--max-wall); the message names the command that resumes
   130  SIGINT, after a checkpoint; a second signal ends at once
   143  SIGTERM, after a checkpoint";

@@ -20,6 +20,9 @@ use crate::{
 
 /// The operations of a pair contract on f64, in their order.
 pub trait Formula {
+    /// Whether every position is an exact float, so that the difference of two floats is that of the integers.
+    const EXACT_POSITIONS: bool;
+
     /// r² + ε² [position quanta²].
     fn distance2(d: [f64; 3], softening2: f64) -> f64;
 
@@ -131,8 +134,8 @@ impl<F: Formula> Pass<'_, '_, F> {
     #[inline(always)]
     fn run<const L: usize, const R: usize, const ADDS: bool>(&mut self, mode: Mode) -> u64 {
         match (self.rows == self.columns, mode.mutual, mode.guarded) {
-            (true, _, true) => self.triangle::<L, R, ADDS, true>(),
-            (true, _, false) => self.triangle::<L, R, ADDS, false>(),
+            (true, _, true) => self.triangle::<L, R, ADDS, true>(mode.range_bits),
+            (true, _, false) => self.triangle::<L, R, ADDS, false>(mode.range_bits),
             (false, true, true) => self.rectangle::<L, R, ADDS, true, true>(),
             (false, true, false) => self.rectangle::<L, R, ADDS, true, false>(),
             (false, false, true) => self.rectangle::<L, R, ADDS, false, true>(),
@@ -155,11 +158,14 @@ impl<F: Formula> Pass<'_, '_, F> {
 
     /// Every pair of one block once: the pairs among a few rows one by one, then these rows against all later columns.
     #[inline(always)]
-    fn triangle<const L: usize, const R: usize, const ADDS: bool, const GUARDED: bool>(&mut self) -> u64 {
+    fn triangle<const L: usize, const R: usize, const ADDS: bool, const GUARDED: bool>(
+        &mut self,
+        range_bits: u32,
+    ) -> u64 {
         let (mut largest, mut largest_half) = ([0; L], [0; R]);
         let mut outside = 0;
         for row in self.rows.clone().step_by(R) {
-            outside |= self.among_rows::<R>(row);
+            outside |= self.among_rows::<R>(row, range_bits);
             let next = row + R;
             let whole = next.next_multiple_of(L);
             self.sweep::<R, R, ADDS, true, GUARDED, true>(row, next..whole, &mut largest_half);
@@ -177,7 +183,7 @@ impl<F: Formula> Pass<'_, '_, F> {
 
     /// The pairs of a few neighbouring rows, by the contract itself. Not zero if one was out of range.
     #[inline(always)]
-    fn among_rows<const R: usize>(&mut self, first: usize) -> i64 {
+    fn among_rows<const R: usize>(&mut self, first: usize, range_bits: u32) -> i64 {
         let mut outside = 0;
         for i in first..first + R {
             for j in i + 1..first + R {
@@ -190,7 +196,7 @@ impl<F: Formula> Pass<'_, '_, F> {
                 for (axis, k) in self.row_sums.0.iter_mut().zip(k) {
                     axis[i - self.rows.start] = axis[i - self.rows.start].wrapping_add(k);
                     axis[j - self.rows.start] = axis[j - self.rows.start].wrapping_sub(k);
-                    outside |= out_of_magic(k);
+                    outside |= out_of_magic(k) | (k.unsigned_abs() >> range_bits) as i64;
                 }
             }
         }
@@ -225,12 +231,28 @@ impl<F: Formula> Pass<'_, '_, F> {
         let [x, y, z] = self.bodies.position.map(|axis| axis[columns.clone()].as_chunks::<L>().0);
         let mass = self.bodies.mass[columns].as_chunks::<L>().0;
         let [sx, sy, sz] = sums.each_mut().map(|axis| axis[first..first + count].as_chunks_mut::<L>().0);
+        let mut here = [[0.0; 3]; R];
+        for r in 0..R {
+            for axis in 0..3 {
+                here[r][axis] = to_f64(xi[r][axis]);
+            }
+        }
         for k in 0..mass.len() {
             let (xj, mj) = ([x[k], y[k], z[k]], mass[k]);
+            let mut there = [[0.0; L]; 3];
+            for axis in 0..3 {
+                for l in 0..L {
+                    there[axis][l] = to_f64(xj[axis][l]);
+                }
+            }
             let mut on_columns = [sx[k], sy[k], sz[k]];
             for r in 0..R {
                 for l in 0..L {
-                    let d: [f64; 3] = std::array::from_fn(|axis| to_f64(xj[axis][l].wrapping_sub(xi[r][axis])));
+                    let d: [f64; 3] = if F::EXACT_POSITIONS {
+                        std::array::from_fn(|axis| there[axis][l] - here[r][axis])
+                    } else {
+                        std::array::from_fn(|axis| to_f64(xj[axis][l].wrapping_sub(xi[r][axis])))
+                    };
                     let pull = F::pull(F::distance2(d, self.kick.softening2), mi[r] * mj[l], self.kick.factor);
                     for axis in 0..3 {
                         let bits = F::shifted(pull.f, d[axis]).to_bits() as i64;

@@ -63,7 +63,7 @@ impl Law {
     /// f32 has 8 bits of exponent, and a number below its normal range would be flushed to zero on some devices.
     #[must_use]
     pub fn fits(&self, durations: impl IntoIterator<Item = f64>, [least, most]: [f64; 2]) -> bool {
-        let normal = |v: f32| v == 0.0 || v.is_normal();
+        let normal = |v: f32, of: f64| if of == 0.0 { v == 0.0 } else { v.is_normal() };
         // A factor of four to spare, for what is computed from it.
         let moderate = |v: f64| v.abs() < exp2(126);
         let energy = portable32::energy_factor_in_spans(self.energy_factor);
@@ -72,12 +72,16 @@ impl Law {
             Contract::Portable32 => {
                 let Kick32 { factor, softening2 } = Kick32::of(kick);
                 let products = [factor, energy].map(|f| moderate(most * most * f64::from(f)));
-                normal(factor) && normal(softening2) && normal(energy) && products == [true; 2]
+                let normal = normal(factor, kick.factor)
+                    && normal(softening2, kick.softening2)
+                    && normal(energy, self.energy_factor);
+                normal && products == [true; 2]
             }
             Contract::Fast32 => {
-                let kick = KickFast::of(kick, self.contract.impulse_bits(1));
-                let [weak, strong] = [least, most].map(|mass| kick.strength(mass));
-                normal(weak) && normal(kick.softening2) && moderate(f64::from(strong) * f64::from(strong))
+                let fast = KickFast::of(kick, self.contract.impulse_bits(1));
+                let [weak, strong] = [least, most].map(|mass| fast.strength(mass));
+                let normal = normal(weak, kick.factor) && normal(fast.softening2, kick.softening2);
+                normal && moderate(f64::from(strong) * f64::from(strong))
             }
         })
     }

@@ -23,6 +23,8 @@ use crate::math::MAGIC;
 pub struct Native64;
 
 impl Formula for Native64 {
+    const EXACT_POSITIONS: bool = false;
+
     #[inline(always)]
     fn distance2(d: [f64; 3], softening2: f64) -> f64 {
         d[0].mul_add(d[0], d[1].mul_add(d[1], d[2].mul_add(d[2], softening2)))

@@ -28,6 +28,8 @@ const SEED: u64 = 0x5fe6_eb50_c7b5_37a9;
 pub struct Portable64;
 
 impl Formula for Portable64 {
+    const EXACT_POSITIONS: bool = true;
+
     #[inline(always)]
     fn distance2(d: [f64; 3], softening2: f64) -> f64 {
         d[0] * d[0] + (d[1] * d[1] + (d[2] * d[2] + softening2))

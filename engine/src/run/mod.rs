@@ -193,21 +193,35 @@ impl Run {
             self.sprint_to(self.next_event(before));
             watch(self);
             if self.node.stands_still() {
-                let stands = self.node.clock().step;
-                self.outcomes.retain(|outcome| outcome.step <= stands);
-                self.save()?;
-                return Ok(ExitReason::DeviceLost);
+                return self.stand_still();
             }
             if self.node.stopped() {
                 self.log()?;
+                // The line asks the device, which may be lost only now: then the breach lies ahead again.
+                if self.node.stands_still() {
+                    return self.stand_still();
+                }
                 self.save()?;
                 return Ok(ExitReason::Breach);
             }
             self.look_at_expectations(before);
             self.write_what_is_due()?;
         }
+        // A device that fails from here on takes nothing with it.
+        self.node.look();
+        if self.node.stands_still() {
+            return self.stand_still();
+        }
         self.end()?;
         Ok(ExitReason::Completed)
+    }
+
+    /// The device is lost, and nobody is to take its place: what is certain is kept.
+    fn stand_still(&mut self) -> Result<ExitReason, FolderError> {
+        let stands = self.node.clock().step;
+        self.outcomes.retain(|outcome| outcome.step <= stands);
+        self.save()?;
+        Ok(ExitReason::DeviceLost)
     }
 
     /// Takes back, step by step, all that was done; the root at the start is then found again.
@@ -327,8 +341,9 @@ impl Run {
 
     /// Everything that determines the rest of the run.
     pub fn checkpoint(&mut self) -> Checkpoint {
-        let root = self.node.root();
+        // The particles first: a device that is lost between the two then leaves no root that is not theirs.
         let state = self.node.state();
+        let root = self.node.root();
         let history = state.history.expect("a node has its history");
         let header = Header {
             scenario: self.scenario.to_ron(),

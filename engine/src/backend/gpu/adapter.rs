@@ -152,8 +152,10 @@ impl Adapters {
 
 /// The place in the list of what was asked for.
 fn choose(list: &[(&str, Kind)], wanted: Option<&str>) -> Option<usize> {
-    if let Some(number) = wanted.and_then(|text| text.trim().parse().ok()).filter(|number| *number < list.len()) {
-        return Some(number);
+    // A short number is a number and no part of a name, in which one digit or two would be found by chance.
+    let number = wanted.map(str::trim).filter(|text| text.len() < 3).and_then(|text| text.parse::<usize>().ok());
+    if let Some(number) = number {
+        return (number < list.len()).then_some(number);
     }
     let part = wanted.unwrap_or_default().trim().to_lowercase();
     let named = (0..list.len()).filter(|place| list[*place].0.to_lowercase().contains(&part));

@@ -121,9 +121,11 @@ impl Columns {
         fits(device.facts(), cut)?;
         let storage = wgpu::BufferUsages::STORAGE;
         let empty = |bytes: u64| buffer(device, bytes.max(24), storage);
-        let column = |axes: &[Vec<i64>; 3]| filled_buffer(device, bytemuck::cast_slice(&axes.concat()), storage);
+        // A set without particles has buffers all the same.
+        let filled = |bytes: &[u8]| if bytes.is_empty() { empty(24) } else { filled_buffer(device, bytes, storage) };
+        let column = |axes: &[Vec<i64>; 3]| filled(bytemuck::cast_slice(&axes.concat()));
         let (position, momentum) = (column(&set.position)?, column(&set.momentum)?);
-        let words = |values: &[u64]| filled_buffer(device, bytemuck::cast_slice(values), storage);
+        let words = |values: &[u64]| filled(bytemuck::cast_slice(values));
         let mass: Vec<u64> = set.mass.iter().map(|&mass| mass as u64).collect();
         let inverse_mass: Vec<u64> = set.inverse_mass.iter().map(|w| w.to_bits()).collect();
         let (mass, inverse_mass, identity) = (words(&mass)?, words(&inverse_mass)?, words(&set.id)?);
@@ -155,7 +157,7 @@ impl Columns {
         let bytes = read_back(device, &[&self.position, &self.momentum])?;
         for (axes, bytes) in [&mut set.position, &mut set.momentum].into_iter().zip(&bytes) {
             let values = bytes.as_chunks::<8>().0;
-            for (axis, values) in axes.iter_mut().zip(values.chunks(self.cut.rows)) {
+            for (axis, values) in axes.iter_mut().zip(values.chunks(self.cut.rows.max(1))) {
                 axis.iter_mut().zip(values).for_each(|(value, bytes)| *value = i64::from_le_bytes(*bytes));
             }
         }
@@ -199,7 +201,12 @@ fn of_counts(sources: usize, tests: usize) -> Cut {
 fn fits(facts: &Facts, cut: Cut) -> Result<(), GpuError> {
     let one = facts.limits.storage_binding.min(facts.limits.buffer);
     let refuse = |needed, available| Err(GpuError::Memory { device: facts.name.clone(), needed, available });
+    let most_rows = u64::from(facts.limits.workgroups) * u64::from(GROUP);
     match facts.memory {
+        _ if cut.rows as u64 > most_rows => {
+            // Told in bytes, like the rest: what the rows of one dispatch take.
+            refuse(cut.bytes(), cut.bytes() / cut.rows as u64 * most_rows)
+        }
         Some(available) if cut.bytes() > available => refuse(cut.bytes(), available),
         _ if cut.largest() > one => refuse(cut.largest(), one),
         _ => Ok(()),
@@ -218,7 +225,7 @@ mod tests {
             storage_binding: binding,
             workgroup_memory: 0,
             workgroup_invocations: 0,
-            workgroups: 0,
+            workgroups: 65_535,
             immediates: 0,
         };
         let facts = |memory, binding| Facts {
@@ -240,6 +247,10 @@ mod tests {
         // One buffer of all impulses.
         let largest = of_counts(100_000, 10).largest();
         assert_eq!(room(&facts(None, largest - 1), 100_000, 10), refused(largest, largest - 1));
+        // More workgroups than a dispatch may have.
+        assert!(
+            room(&facts(None, 1 << 40), 8_388_480, 0).is_ok() && room(&facts(None, 1 << 40), 8_388_481, 0).is_err()
+        );
     }
 
     #[test]

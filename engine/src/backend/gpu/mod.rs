@@ -128,6 +128,8 @@ impl Gpu {
     pub fn unload(&mut self) {
         self.columns = None;
         self.fresh = None;
+        // Other particles may be more.
+        self.pace = 1;
     }
 
     /// Whether it holds columns.

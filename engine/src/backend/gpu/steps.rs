@@ -212,7 +212,8 @@ impl Gpu {
             angular: u32::from(stages.angular),
         };
         for (number, kick) in stages.kicks.iter().enumerate() {
-            if *fresh != Some(*kick) {
+            // Without gravity nothing is ever written to the impulses; and 0·∞ would be no number where two bodies meet.
+            if kick.factor != 0.0 && *fresh != Some(*kick) {
                 let (pipeline, bound) = if stages.guarded {
                     (&self.programs.impulses_guarded, &bindings.impulses_guarded[half])
                 } else {

@@ -47,9 +47,8 @@ impl Gpu {
         let bytes = read_back(&self.device, &[&columns.survey])?;
         self.traffic += Layout::SURVEY.bytes();
         let mut record = SurveyRecord::of(&bytemuck::pod_collect_to_vec::<u8, u32>(&bytes[0]));
-        if record.binding_out_of_range {
-            record.binding = Exact::BEYOND;
-        }
+        record.kinetic = Exact::sum_of_parts(record.kinetic);
+        record.binding = if record.binding_out_of_range { Exact::BEYOND } else { Exact::sum_of_parts(record.binding) };
         Ok(record)
     }
 }
