@@ -113,7 +113,9 @@ fn particles(random: &mut Random, sources: usize, tests: usize, [x_bits, p_bits]
     let crowded = random.below(4) == 0;
     let mut particle = |k: usize| Particle {
         id: ParticleId(random.bits()),
-        position: Position(std::array::from_fn(|_| if crowded && k % 3 == 0 { 5 } else { random.integer(x_bits) })),
+        position: Position(std::array::from_fn(|_| {
+            if crowded && k.is_multiple_of(3) { 5 } else { random.integer(x_bits) }
+        })),
         momentum: Momentum(std::array::from_fn(|_| random.integer(p_bits))),
         mass: Mass {
             quanta: 1 + (random.integer(m_bits).unsigned_abs() as i64).min((1 << 52) - 1),

@@ -18,7 +18,7 @@ use emmy::backend::gpu::{
     compute::{self, Binding},
     device::Device,
     error::GpuError,
-    programs::{self, Pull32, Pull64, Stage, Survey},
+    programs::{self, Pack, Pull32, Pull64, Stage, Survey},
     selftest::{self, Failure, Precision},
     strict::{self, Strictness},
 };
@@ -361,6 +361,7 @@ fn parameters_have_the_same_layout_in_rust_and_in_the_shaders() {
     let pull64 = mirror!(Pull64: factor, softening2, over.rows, over.sources, over.tiles, over.slot, over.range_bits, over.unused);
     let mirrors = [
         ("shaders/motion.wgsl", "Stage", mirror!(Stage: rows, tests, slot, parts, stride, position_bits, angular)),
+        ("shaders/pack.wgsl", "Pack", mirror!(Pack: rows, chosen)),
         ("shaders/survey.wgsl", "Survey", mirror!(Survey: rows, tests, kinetic_scale, unused)),
         ("shaders/force32.wgsl", "Pull", pull32),
         ("shaders/force64.wgsl", "Pull", pull64),

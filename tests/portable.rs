@@ -282,6 +282,23 @@ fn a_device_that_is_lost_on_the_way_back_takes_nothing_with_it() {
 }
 
 #[test]
+fn one_particle_is_fetched_alone() {
+    for contract in PORTABLE {
+        let state = cluster(contract, "Leapfrog", 300, "gravity: (softening: 0.05)");
+        let (mut device, mut cpu) = (on_device(&state), on_cpu(&state, 1));
+        assert_eq!((device.advance(7), cpu.advance(7)), (7, 7));
+        let before = device.gpu().expect("it is there").traffic();
+        for particle in cpu.particles().into_iter().step_by(13) {
+            assert_eq!(device.particle(particle.id), Some(particle), "{contract}");
+            assert_eq!(cpu.particle(particle.id), Some(particle), "{contract}");
+        }
+        assert_eq!(device.particle(ParticleId(1 << 40)), None);
+        let bytes = device.gpu().expect("it is there").traffic() - before;
+        assert_eq!(bytes, 305_u64.div_ceil(13) * 52, "a row and a state for each");
+    }
+}
+
+#[test]
 fn the_entities_are_never_farther_behind_than_they_may_be() {
     let state =
         cluster(Contract::Portable32, "Leapfrog", 2, "gravity: (softening: 0.05), audit: (energy_every: 1000000)");

@@ -245,6 +245,21 @@ impl Node {
         particles
     }
 
+    /// One particle now; a device that is ahead of the entities is asked for this one alone.
+    pub fn particle(&mut self, id: ParticleId) -> Option<Particle> {
+        let packed = match self.world.resource::<Residence>().is_away() {
+            true => self.on_device(|gpu, set| set.row_of(id).map(|row| gpu.pack(&[row as u32])).transpose()),
+            false => None,
+        };
+        let mut query = self.world.query::<(&ParticleId, &Position, &Momentum, &Mass, &Radius)>();
+        let (&id, &position, &momentum, &mass, &radius) = query.iter(&self.world).find(|(found, ..)| **found == id)?;
+        let (mut position, mut momentum) = (position, momentum);
+        if let Some(&[x, y, z, px, py, pz]) = packed.flatten().as_deref().and_then(<[_]>::first) {
+            (position, momentum) = (Position([x, y, z]), Momentum([px, py, pz]));
+        }
+        Some(Particle { id, position, momentum, mass, radius })
+    }
+
     /// Everything that a checkpoint keeps.
     pub fn state(&mut self) -> State {
         State {

@@ -187,6 +187,19 @@ impl WorkingSet {
         std::array::from_fn(|axis| self.momentum[axis][row])
     }
 
+    /// The states in chosen rows, packed for exchange: position, then momentum. On a device it is `shaders/pack.wgsl`.
+    #[must_use]
+    pub fn pack(&self, rows: &[u32]) -> Vec<Packed> {
+        let state = |&row: &u32| (self.position_at(row as usize), self.momentum_at(row as usize));
+        rows.iter().map(state).map(|([x, y, z], [px, py, pz])| [x, y, z, px, py, pz]).collect()
+    }
+
+    /// The row of a particle.
+    #[must_use]
+    pub fn row_of(&self, id: ParticleId) -> Option<usize> {
+        self.real_rows().find(|&row| self.id[row] == id.0)
+    }
+
     /// Pairs whose impulse one force evaluation computes: each pair of sources once, each source on each test particle.
     #[must_use]
     pub fn pairs(&self) -> u64 {
@@ -194,6 +207,9 @@ impl WorkingSet {
         sources * sources.saturating_sub(1) / 2 + sources * tests
     }
 }
+
+/// Position [position quanta] and momentum [momentum quanta] of one particle.
+pub type Packed = [i64; 6];
 
 /// Hands out rows in order: one counter for sources, one for test particles.
 #[derive(Clone, Copy, Debug)]

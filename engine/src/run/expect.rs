@@ -62,7 +62,7 @@ pub fn velocity(particle: &Particle, node: &Node) -> [f64; 3] {
 
 fn body(node: &mut Node, name: &str) -> Option<Particle> {
     let id = node.names().find(name)?;
-    node.particles().into_iter().find(|particle| particle.id == id)
+    node.particle(id)
 }
 
 fn at_most(what: &str, found: f64, bound: f64) -> (String, String, bool) {

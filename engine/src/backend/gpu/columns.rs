@@ -152,6 +152,11 @@ impl Columns {
         Ok(Self { cut, position, momentum, kept_position, kept_momentum, ring, survey, bindings })
     }
 
+    /// Positions and momenta.
+    pub(super) fn state(&self) -> [&wgpu::Buffer; 2] {
+        [&self.position, &self.momentum]
+    }
+
     /// Brings positions and momenta back.
     pub(super) fn download(&self, device: &Device, set: &mut WorkingSet) -> Result<(), GpuError> {
         let bytes = read_back(device, &[&self.position, &self.momentum])?;

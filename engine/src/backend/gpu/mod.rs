@@ -6,7 +6,7 @@
 //! one file with unsafe code. No window and no display is ever asked for.
 //!
 //! On top of these stands [`Gpu`]: a device that holds the columns of a run and moves them. [`programs`] puts its shaders together,
-//! `columns` keeps its buffers, `steps` submits steps and reads their records, `survey` counts, [`tally`] reads sums.
+//! `columns` keeps its buffers, `steps` submits steps and reads their records, `survey` counts, [`tally`] reads sums, `pack` fetches a few particles.
 //!
 //! Shaders stand in `shaders/` at the root of the repository. The first line of each names its twin on the CPU, and
 //! `tests/gpu.rs` parses every one of them, without a GPU.
@@ -17,6 +17,7 @@ pub mod compute;
 pub mod device;
 mod door;
 pub mod error;
+mod pack;
 pub mod programs;
 pub mod selftest;
 mod steps;

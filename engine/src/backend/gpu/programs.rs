@@ -20,6 +20,7 @@ const WIDE: &str = include_str!("../../../../shaders/part/wide.wgsl");
 const TALLY: &str = include_str!("../../../../shaders/part/tally.wgsl");
 const MOTION: &str = include_str!("../../../../shaders/motion.wgsl");
 const SURVEY: &str = include_str!("../../../../shaders/survey.wgsl");
+const PACK: &str = include_str!("../../../../shaders/pack.wgsl");
 const FORCE64: &str = include_str!("../../../../shaders/force64.wgsl");
 const FORCE32: &str = include_str!("../../../../shaders/force32.wgsl");
 
@@ -99,6 +100,16 @@ pub struct Survey {
     pub unused: u32,
 }
 
+/// Parameters of packing: `Pack` of `shaders/pack.wgsl`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Pack {
+    /// Rows of all columns.
+    pub rows: u32,
+    /// How many are chosen.
+    pub chosen: u32,
+}
+
 /// The pipelines of one contract.
 #[derive(Debug)]
 pub struct Programs {
@@ -109,6 +120,7 @@ pub struct Programs {
     pub(super) kick_and_drift: Pipeline,
     pub(super) kick_and_count: Pipeline,
     pub(super) count: Pipeline,
+    pub(super) pack: Pipeline,
 }
 
 impl Programs {
@@ -129,12 +141,15 @@ impl Programs {
             Pipeline::new(device, &motion, entry, &bindings, size_of::<Stage>())
         };
         let surveyed = [Read, Read, Read, Read, Read, ReadWrite];
+        let pack = module("pack", pack_source());
+        let pair_of_columns = [Read, Read, Read, ReadWrite];
         Self {
             impulses: Pipeline::new(device, &force, "impulses", &pair, pull),
             impulses_guarded: Pipeline::new(device, &guarded, "impulses", &pair, pull),
             potential: Pipeline::new(device, &potential, "potential", &pair, pull),
             kick_and_drift: moved("kick_and_drift"),
             kick_and_count: moved("kick_and_count"),
+            pack: Pipeline::new(device, &pack, "pack_rows", &pair_of_columns, size_of::<Pack>()),
             count: Pipeline::new(device, &module("survey", survey_source()), "count", &surveyed, size_of::<Survey>()),
         }
     }
@@ -146,6 +161,7 @@ pub fn sources() -> Vec<(&'static str, String)> {
     vec![
         ("shaders/motion.wgsl", motion_source()),
         ("shaders/survey.wgsl", survey_source()),
+        ("shaders/pack.wgsl", pack_source()),
         ("shaders/force64.wgsl", force_source(Contract::Portable64, false)),
         ("shaders/force64.wgsl", force_source(Contract::Portable64, true)),
         ("shaders/force64.wgsl", potential_source(Contract::Portable64)),
@@ -157,6 +173,10 @@ pub fn sources() -> Vec<(&'static str, String)> {
 
 fn motion_source() -> String {
     assembled(Layout::STEP, "", MOTION)
+}
+
+fn pack_source() -> String {
+    format!("const GROUP: u32 = {GROUP}u;\n{PACK}")
 }
 
 fn survey_source() -> String {
