@@ -13,7 +13,7 @@ use crate::{
     contract::Contract,
     force::Law,
     integrator::kernel::Stride,
-    particle::{Mass, Momentum, Particle, ParticleId, Position, Radius, WorkingSet},
+    particle::{Mass, Momentum, Packed, Particle, ParticleId, Position, Radius, WorkingSet},
     quanta::{Quanta, Quantum, exp2},
 };
 
@@ -43,6 +43,9 @@ pub(super) fn compare(gpu: &mut Gpu) -> Result<(), GpuError> {
     }
     Ok(())
 }
+
+/// Rows that are fetched by themselves, in no order; the last is a test particle.
+const SOME_ROWS: [u32; 4] = [210, 3, 0, 220];
 
 /// Every number that came out, with its name.
 type Outcome = Vec<(String, i128)>;
@@ -77,6 +80,7 @@ fn on_device(gpu: &mut Gpu, set: &WorkingSet, law: &Law) -> Result<Outcome, GpuE
     let mut moved = set.clone();
     gpu.download(&mut moved)?;
     tell_state(&mut outcome, &moved);
+    tell_packed(&mut outcome, &gpu.pack(&SOME_ROWS)?);
     Ok(outcome)
 }
 
@@ -99,6 +103,7 @@ fn on_cpu(set: &WorkingSet, law: &Law) -> Outcome {
     outcome.push(("kinetic energy".into(), cpu.kinetic_energy(&moved, law.contract, &QUANTA)));
     outcome.push(("potential energy".into(), cpu.potential_energy(&moved, law)));
     tell_state(&mut outcome, &moved);
+    tell_packed(&mut outcome, &moved.pack(&SOME_ROWS));
     outcome
 }
 
@@ -117,6 +122,11 @@ fn tell_record(outcome: &mut Outcome, record: &StepRecord) {
     outcome.extend(components);
     let flags = [("out of range", record.bookings.outside()), ("pair out of range", record.pair_out_of_range)];
     outcome.extend(flags.map(|(name, flag)| (name.to_owned(), i128::from(flag))));
+}
+
+fn tell_packed(outcome: &mut Outcome, packed: &[Packed]) {
+    let name = |row: &u32| format!("row {row}, packed");
+    outcome.extend(SOME_ROWS.iter().zip(packed).flat_map(|(row, state)| state.map(|v| (name(row), i128::from(v)))));
 }
 
 fn tell_state(outcome: &mut Outcome, set: &WorkingSet) {
