@@ -1,5 +1,5 @@
 //! Where the columns live and who computes on them. `cpu` works on tiles and blocks, `fast` on the blocks of
-//! one contract, `few` on a handful of bodies, `isa` chooses the instruction set for both; `gpu` is the way to other processors.
+//! one contract, `few` on a handful of bodies, `isa` chooses the instruction set for all three; `gpu` is the way to other processors.
 
 pub mod cpu;
 mod fast;

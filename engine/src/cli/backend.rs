@@ -69,10 +69,9 @@ pub(super) struct Task {
 impl Task {
     /// A number of steps of a scenario with these particles.
     pub(super) fn new(scenario: &Scenario, quanta: Quanta, particles: &[Particle], steps: u64) -> Self {
-        let sources = particles.iter().filter(|particle| particle.mass.pulls).count();
-        let tests = particles.len() - sources;
         // Those that pull first: the others make no pairs among themselves.
-        let (pulling, pulled): (Vec<&Particle>, _) = particles.iter().partition(|particle| particle.mass.pulls);
+        let (pulling, pulled): (Vec<&Particle>, Vec<_>) = particles.iter().partition(|particle| particle.mass.pulls);
+        let (sources, tests) = (pulling.len(), pulled.len());
         let some = pulling.into_iter().chain(pulled).take(rate::GPU_SAMPLE).copied().collect();
         let sample = spawn::state_of(scenario, quanta, some, Names::default());
         let (sources_f, tests_f) = (sources as f64, tests as f64);

@@ -109,18 +109,28 @@ pub fn drift<const ADDS: bool>(
     stride: Stride,
     book_angular: bool,
 ) -> Booking {
+    let to_f64 = |v: i64| if ADDS { f64_from_i64(v) } else { v as f64 };
+    let bits = contract.position_bits();
     let mut booking = Booking::default();
     let rows = block.inverse_mass.len();
     for first in (0..rows).step_by(SOME_ROWS) {
         let some = first..rows.min(first + SOME_ROWS);
+        let inverse_mass = &block.inverse_mass[some.clone()];
+        let mut multipliers = [Multiplier::default(); SOME_ROWS];
+        if contract.is_portable() {
+            multipliers.iter_mut().zip(inverse_mass).for_each(|(m, &w)| *m = Multiplier::new(stride.0, w));
+        }
         let mut moved = [[0_i64; SOME_ROWS]; 3];
         for (axis, moved) in moved.iter_mut().enumerate() {
             let (x, p) = (&mut block.position[axis][some.clone()], &block.momentum[axis][some.clone()]);
-            let inverse_mass = &block.inverse_mass[some.clone()];
             booking.outside |= if contract.is_portable() {
-                drift_axis_in_integers(x, p, inverse_mass, contract.position_bits(), stride, moved)
+                drift_axis([x, moved], p, inverse_mass, &multipliers, bits, |p, multiplier| {
+                    let (dx, beyond) = multiplier.displacement(p);
+                    (dx, i64::from(beyond))
+                })
             } else {
-                drift_axis::<ADDS>(x, p, inverse_mass, contract.position_bits(), stride, moved)
+                let product = |p, w| wide_product(to_f64(p), stride.0 * w);
+                drift_axis([x, moved], p, inverse_mass, inverse_mass, bits, product)
             };
         }
         if book_angular {
@@ -137,42 +147,23 @@ const SOME_ROWS: usize = 64;
 
 /// Drifts a few rows along one axis and leaves the displacements in `moved`. Not zero if one was too far. Rows without mass are
 /// padding, which stands out of range for good.
+///
+/// `displacement` makes of a momentum and a row's factor how far it goes, and a value that is not zero if that cannot be held.
 #[inline(always)]
-fn drift_axis<const ADDS: bool>(
-    x: &mut [i64],
+fn drift_axis<F: Copy>(
+    [x, moved]: [&mut [i64]; 2],
     p: &[i64],
     inverse_mass: &[f64],
+    factors: &[F],
     position_bits: u32,
-    stride: Stride,
-    moved: &mut [i64; SOME_ROWS],
+    displacement: impl Fn(i64, F) -> (i64, i64),
 ) -> i64 {
-    let to_f64 = |v: i64| if ADDS { f64_from_i64(v) } else { v as f64 };
     let mut outside = 0;
-    for (((x, &p), &w), moved) in x.iter_mut().zip(p).zip(inverse_mass).zip(moved) {
-        let (dx, too_far) = wide_product(to_f64(p), stride.0 * w);
+    for ((((x, &p), &w), &factor), moved) in x.iter_mut().zip(p).zip(inverse_mass).zip(factors).zip(moved) {
+        let (dx, too_far) = displacement(p, factor);
         *x = x.wrapping_add(dx);
         *moved = dx;
         outside |= too_far | if w == 0.0 { 0 } else { position_outside(*x, position_bits) };
-    }
-    outside
-}
-
-/// The same by [`Multiplier`].
-#[inline(always)]
-fn drift_axis_in_integers(
-    x: &mut [i64],
-    p: &[i64],
-    inverse_mass: &[f64],
-    position_bits: u32,
-    stride: Stride,
-    moved: &mut [i64; SOME_ROWS],
-) -> i64 {
-    let mut outside = 0;
-    for (((x, &p), &w), moved) in x.iter_mut().zip(p).zip(inverse_mass).zip(moved) {
-        let (dx, beyond) = Multiplier::new(stride.0, w).displacement(p);
-        *x = x.wrapping_add(dx);
-        *moved = dx;
-        outside |= i64::from(beyond) | if w == 0.0 { 0 } else { position_outside(*x, position_bits) };
     }
     outside
 }

@@ -30,7 +30,7 @@ impl Scaled {
 const DROPPED: u32 = 42;
 
 /// Δt/m, in position quanta per momentum quantum, of one particle and one drift: `mantissa`·2^−`shift`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Multiplier {
     mantissa: u64,
     shift: i32,
