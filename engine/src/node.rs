@@ -468,7 +468,7 @@ impl Node {
 
     /// Steps that a device may be ahead of the entities. What is brought home then stays a small part of what a step exchanges.
     fn anchor_steps(&self) -> u64 {
-        ANCHOR_STEPS.max(self.world.resource::<WorkingSet>().rows() as u64 / 64)
+        ANCHOR_STEPS.max(self.world.resource::<WorkingSet>().rows() as u64 / 32)
     }
 
     /// Brings the particles up to date with the working set.

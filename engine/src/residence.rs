@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// After so many steps the entities are brought up to date even if nobody looks, so that a loss costs no more than these; in sets
-/// of more than 2¹⁸ rows after one step for every 64 rows, which is less than a kibibyte a step.
+/// of more than 2¹⁷ rows after one step for every 32 rows. Either way that is at most 1.5 KiB a step.
 pub const ANCHOR_STEPS: u64 = 4096;
 
 /// What happens when the device fails.
