@@ -80,6 +80,9 @@ const LAYERS: &[(&str, &[&str])] = &[
             "units",
         ],
     ),
+    // Who hears of it.
+    ("wire", &[]),
+    ("transport", &["wire"]), // the only module that knows laminar
     // When, and who decides.
     ("plugins", &["advance", "commit", "metrics", "residence", "step"]), // says who runs in which phase, and does nothing else
     (

@@ -32,4 +32,6 @@ pub mod scenario;
 pub mod snapshot;
 pub mod spawn;
 pub mod step;
+pub mod transport;
 pub mod units;
+pub mod wire;
