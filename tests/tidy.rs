@@ -83,6 +83,28 @@ const LAYERS: &[(&str, &[&str])] = &[
     // Who hears of it.
     ("wire", &[]),
     ("transport", &["wire"]), // the only module that knows laminar
+    ("exchange", &["backend", "force", "particle", "wire"]), // what partitions send each other within a step
+    (
+        "partition",
+        &[
+            "advance",
+            "audit",
+            "backend",
+            "commit",
+            "contract",
+            "exchange",
+            "force",
+            "integrator",
+            "ledger",
+            "math",
+            "metrics",
+            "particle",
+            "quanta",
+            "snapshot",
+            "transport",
+            "wire",
+        ],
+    ),
     // When, and who decides.
     ("plugins", &["advance", "commit", "metrics", "residence", "step"]), // says who runs in which phase, and does nothing else
     (
@@ -109,8 +131,41 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "run",
         &[
-            "audit", "backend", "commit", "ledger", "math", "metrics", "node", "particle", "quanta", "scenario",
-            "snapshot", "spawn", "step",
+            "audit",
+            "backend",
+            "commit",
+            "ledger",
+            "math",
+            "metrics",
+            "node",
+            "particle",
+            "quanta",
+            "scenario",
+            "residence",
+            "snapshot",
+            "spawn",
+            "step",
+        ],
+    ),
+    (
+        "cluster",
+        &[
+            "audit",
+            "backend",
+            "commit",
+            "exchange",
+            "force",
+            "integrator",
+            "ledger",
+            "metrics",
+            "node",
+            "particle",
+            "partition",
+            "quanta",
+            "run",
+            "snapshot",
+            "step",
+            "wire",
         ],
     ),
 ];

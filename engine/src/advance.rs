@@ -205,8 +205,9 @@ impl Book {
         }
     }
 
+    /// Takes in what a kick or a drift did.
     #[inline(always)]
-    fn take(&mut self, bookings: &Bookings) {
+    pub fn take(&mut self, bookings: &Bookings) {
         self.kick_rounding = add3(self.kick_rounding, bookings.sources.torque);
         self.drift_rounding = add3(self.drift_rounding, add3(bookings.sources.sway, bookings.tests.sway));
         self.reaction.momentum = add3(self.reaction.momentum, bookings.tests.impulse);

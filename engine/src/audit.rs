@@ -121,6 +121,18 @@ impl Breach {
     }
 }
 
+impl Breach {
+    /// The same with the names of its particles, where only their numbers were known.
+    #[must_use]
+    pub fn renamed(self, names: &Names) -> Self {
+        match self {
+            Self::Range { what, particle, .. } => Self::out_of_range(&what, particle, names),
+            Self::Impulse { particle, other, .. } => Self::impulse([particle, other], names),
+            other => other,
+        }
+    }
+}
+
 impl fmt::Display for Breach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

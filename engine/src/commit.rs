@@ -134,7 +134,7 @@ fn judge(result: Result<(), Breach>, burst: &Burst, rules: &Rules) -> Verdict {
     }
 }
 
-fn decide(breach: Breach, good: u64, rules: &Rules) -> Verdict {
+pub(crate) fn decide(breach: Breach, good: u64, rules: &Rules) -> Verdict {
     match rules.on_breach {
         OnBreach::Undo => Verdict::Undo { good, breach },
         OnBreach::Stop => Verdict::KeepAndStop(breach),
@@ -196,7 +196,7 @@ pub fn count_of(survey: &SurveyRecord, angular: bool) -> Amounts {
     }
 }
 
-fn angular_rounding(ledger: &Ledger) -> [i128; 3] {
+pub(crate) fn angular_rounding(ledger: &Ledger) -> [i128; 3] {
     let angular = |account: &str| ledger.accounts.get(account).map_or([0; 3], |held| held.angular_momentum);
     negate3(add3(angular(KICK_ROUNDING), angular(DRIFT_ROUNDING)))
 }

@@ -6,8 +6,8 @@
 //!
 //! From low to high: [`quanta`], [`contract`], [`math`], [`units`], [`particle`], [`step`], [`ledger`] and [`metrics`] say what things are;
 //! [`scenario`] what a run means; [`force`], [`integrator`] and [`backend`] how particles move; [`audit`], [`residence`], [`advance`],
-//! [`commit`] and [`snapshot`] whether a step counts and what is kept of it; [`plugins`], [`node`], [`spawn`] and [`run`] put it
-//! together; [`cli`] is the program. `tests/tidy.rs` holds these layers.
+//! [`commit`] and [`snapshot`] whether a step counts and what is kept of it; [`wire`], [`transport`], [`exchange`] and [`partition`] how several
+//! nodes do it together; [`plugins`], [`node`], [`spawn`], [`run`] and [`cluster`] put it together; [`cli`] is the program. `tests/tidy.rs` holds these layers.
 //!
 //! To use the engine as a library, make a [`node::Node`]; to add physics of your own, see `engine/examples/drag.rs`.
 
@@ -15,8 +15,10 @@ pub mod advance;
 pub mod audit;
 pub mod backend;
 pub mod cli;
+pub mod cluster;
 pub mod commit;
 pub mod contract;
+pub mod exchange;
 pub mod force;
 pub mod integrator;
 pub mod ledger;
@@ -24,6 +26,7 @@ pub mod math;
 pub mod metrics;
 pub mod node;
 pub mod particle;
+pub mod partition;
 pub mod plugins;
 pub mod quanta;
 pub mod residence;

@@ -332,6 +332,11 @@ impl Node {
         self.world.resource::<Breaches>().stopped
     }
 
+    /// Says whether one did, after a checkpoint.
+    pub fn set_stopped(&mut self, stopped: bool) {
+        self.world.resource_mut::<Breaches>().stopped = stopped;
+    }
+
     /// The device that takes part, if there is one.
     #[must_use]
     pub fn gpu(&self) -> Option<&Gpu> {

@@ -15,7 +15,7 @@ pub const LANES: usize = 8;
 
 /// Where padding rows stand: beyond the range of positions, so that no particle ever meets one, and each at a place of its own.
 /// Their mass is 0, so that every impulse they take part in is exactly 0. Differences to particles still do not wrap.
-const PADDING: i64 = 1 << 62;
+pub(crate) const PADDING: i64 = 1 << 62;
 
 /// A particle's name for life. Unique in a run.
 #[derive(Component, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -9,6 +9,7 @@ use bevy_ecs::prelude::*;
 use rayon::prelude::*;
 
 use super::{
+    deal::{Deal, Tile},
     fast,
     isa::{Isa, Kernel},
 };
@@ -100,9 +101,9 @@ impl Cpu {
         self.threads
     }
 
-    /// The threads, if the pairs of a set are worth waking them.
-    pub(super) fn pool_for(&self, set: &WorkingSet) -> Option<&rayon::ThreadPool> {
-        self.pool.as_ref().filter(|_| set.pairs() >= PARALLEL_PAIRS)
+    /// The threads, if so many pairs are worth waking them.
+    pub(super) fn pool_for(&self, pairs: u64) -> Option<&rayon::ThreadPool> {
+        self.pool.as_ref().filter(|_| pairs >= PARALLEL_PAIRS)
     }
 
     /// The impulses of all pairs in one kick, into `impulse` (one `Vec` per axis, as long as the set).
@@ -121,62 +122,113 @@ impl Cpu {
             axis.clear();
             axis.resize(set.rows(), 0);
         }
+        let field = Field::of(set);
+        if contract == Contract::Fast32 {
+            let (sources, tests) = (0..set.sources, set.test_rows().start..set.test_rows().start + set.tests);
+            return self.add_fast_impulses(&field, [vec![sources], vec![tests]], (0, 1), kick, impulse);
+        }
+        let deal = Deal::of_all(set);
+        self.add_impulses(&field, &deal, 0..deal.count(), contract, kick, guarded, impulse)
+    }
+
+    /// Adds the impulses of some tiles to `impulse` (one `Vec` per axis, as long as the field). All contracts but `fast32`.
+    ///
+    /// # Errors
+    /// A pair whose impulse is out of range: of those that tiles name, the lowest. All tiles are evaluated even so.
+    #[expect(clippy::too_many_arguments, reason = "what is evaluated, and how")]
+    pub fn add_impulses(
+        &self,
+        field: &Field<'_>,
+        deal: &Deal,
+        tiles: Range<usize>,
+        contract: Contract,
+        kick: Kick,
+        guarded: bool,
+        impulse: &mut [Vec<i64>; 3],
+    ) -> Result<(), PairOverflow> {
         // No gravity: 0/0 would be no number where two particles meet.
         if kick.factor == 0.0 {
             return Ok(());
         }
-        if contract == Contract::Fast32 {
-            return fast::impulses(self, set, kick, impulse);
-        }
-        let tiles = Tiles::of(set);
-        let sums = SharedSums::new(impulse, tiles.size);
-        let order = |pair: &PairOverflow| (pair.row, pair.column);
+        let sums = SharedSums::new(impulse, deal.tile_rows());
+        let mode = Mode { mutual: true, guarded, range_bits: contract.impulse_bits(field.sources) };
         let work = |scratch: &mut [Sums; 2], tile: Tile| {
             let [rows, columns] = scratch;
             rows.reset(tile.rows.len());
             columns.reset(if tile.is_diagonal() { 0 } else { tile.columns.len() });
-            self.isa.run(TileKernel { set, tile: &tile, contract, kick, guarded, rows, columns })?;
+            let mode = Mode { mutual: tile.mutual, ..mode };
+            let evaluated =
+                self.isa.run(TileKernel { bodies: field.bodies, tile: &tile, contract, kick, mode, rows, columns });
             sums.add(&tile.rows, &rows.0);
             if tile.mutual && !tile.is_diagonal() {
                 sums.add(&tile.columns, &columns.0);
             }
-            Ok(())
+            evaluated
         };
         // The pair that is named must not depend on who was first: all tiles are looked at, the lowest counts.
-        let overflow = match self.pool_for(set) {
+        let order = |pair: &PairOverflow| (field.id[pair.row], field.id[pair.column]);
+        let overflow = match self.pool_for(deal.pairs()) {
             Some(pool) => pool.install(|| {
-                let all = (0..tiles.count()).into_par_iter();
-                all.map_init(Default::default, |scratch, k| work(scratch, tiles.tile(k)).err())
+                let all = tiles.into_par_iter();
+                all.map_init(Default::default, |scratch, k| work(scratch, deal.tile(k)).err())
                     .flatten()
                     .min_by_key(order)
             }),
             _ => {
                 let mut scratch = Default::default();
-                (0..tiles.count()).filter_map(|k| work(&mut scratch, tiles.tile(k)).err()).min_by_key(order)
+                tiles.filter_map(|k| work(&mut scratch, deal.tile(k)).err()).min_by_key(order)
             }
         };
         overflow.map_or(Ok(()), Err)
     }
 
+    /// The same under `fast32`, whose blocks are a function of all bodies: `rows` are those of all sources and of all test particles,
+    /// and of the work part k of n is done, as `part` says.
+    ///
+    /// # Errors
+    /// As [`Cpu::add_impulses`].
+    pub fn add_fast_impulses(
+        &self,
+        field: &Field<'_>,
+        rows: [Vec<Range<usize>>; 2],
+        part: (usize, usize),
+        kick: Kick,
+        impulse: &mut [Vec<i64>; 3],
+    ) -> Result<(), PairOverflow> {
+        if kick.factor == 0.0 { Ok(()) } else { fast::impulses(self, field, rows, part, kick, impulse) }
+    }
+
     /// Potential energy of the sources [energy quanta].
     #[must_use]
     pub fn potential_energy(&self, set: &WorkingSet, law: &Law) -> i128 {
-        let tiles = Tiles::of(set);
-        let binding = |k: usize| self.isa.run(BindingKernel { set, tile: &tiles.tile(k), law });
-        let sum = match self.pool_for(set) {
-            Some(pool) => pool.install(|| (0..tiles.mutual_count()).into_par_iter().map(binding).sum::<i128>()),
-            _ => (0..tiles.mutual_count()).map(binding).sum::<i128>(),
-        };
-        -Exact::sum_of_parts(sum)
+        let deal = Deal::of_all(set).of_sources();
+        -Exact::sum_of_parts(self.binding(&Field::of(set), &deal, 0..deal.count(), law))
+    }
+
+    /// Minus the potential energy of some tiles of sources, as a part that is added to others and then given to
+    /// [`Exact::sum_of_parts`].
+    #[must_use]
+    pub fn binding(&self, field: &Field<'_>, deal: &Deal, tiles: Range<usize>, law: &Law) -> i128 {
+        let binding = |k: usize| self.isa.run(BindingKernel { bodies: field.bodies, tile: &deal.tile(k), law });
+        match self.pool_for(deal.pairs()) {
+            Some(pool) => pool.install(|| tiles.into_par_iter().map(binding).sum::<i128>()),
+            _ => tiles.map(binding).sum::<i128>(),
+        }
     }
 
     /// Kinetic energy of the sources [energy quanta]: p²/2m, each particle's rounded to a quantum.
     #[must_use]
     pub fn kinetic_energy(&self, set: &WorkingSet, contract: Contract, quanta: &Quanta) -> i128 {
+        Exact::sum_of_parts(self.kinetic(set, contract, quanta))
+    }
+
+    /// The same as a part that is added to others and then given to [`Exact::sum_of_parts`].
+    #[must_use]
+    pub fn kinetic(&self, set: &WorkingSet, contract: Contract, quanta: &Quanta) -> i128 {
         if contract.is_portable() {
             let scale = portable::kinetic_scale(quanta);
             let one = |row: usize| portable::kinetic(set.momentum_at(row), set.inverse_mass[row], scale);
-            return Exact::sum_of_parts((0..set.sources).map(one).sum());
+            return (0..set.sources).map(one).sum();
         }
         let scale = 0.5 * exp2(2 * quanta.momentum.0 - quanta.mass.0 - quanta.energy.0);
         let mut total = 0;
@@ -189,7 +241,7 @@ impl Cpu {
             }
             total += sum.total();
         }
-        Exact::sum_of_parts(total)
+        total
     }
 
     /// p ← p + J, then x ← x + Δt·p/m.
@@ -267,78 +319,24 @@ impl Cpu {
     }
 }
 
-/// A block of rows against a block of columns.
-#[derive(Clone, Debug)]
-struct Tile {
-    rows: Range<usize>,
-    columns: Range<usize>,
-    /// Whether the columns take the reaction.
-    mutual: bool,
+/// Bodies that pull each other, whoever owns them.
+#[derive(Clone, Copy, Debug)]
+pub struct Field<'a> {
+    /// Where they are, and their masses.
+    pub bodies: Bodies<'a>,
+    /// Their identities, row by row.
+    pub id: &'a [u64],
+    /// How many pull, of all partitions: the range of impulses depends on it.
+    pub sources: usize,
 }
 
-impl Tile {
-    fn is_diagonal(&self) -> bool {
-        self.rows == self.columns
+impl<'a> Field<'a> {
+    /// The bodies of one set, which are all that there are.
+    #[must_use]
+    pub fn of(set: &'a WorkingSet) -> Self {
+        let bodies = Bodies { position: set.position.each_ref().map(Vec::as_slice), mass: &set.mass };
+        Self { bodies, id: &set.id, sources: set.sources }
     }
-}
-
-/// The tiles of one evaluation, numbered so that the tile of a number can be made without a list: a list for a million bodies
-/// would be larger than the bodies.
-struct Tiles {
-    /// Rows of a block.
-    size: usize,
-    sources: Range<usize>,
-    tests: Range<usize>,
-}
-
-impl Tiles {
-    fn of(set: &WorkingSet) -> Self {
-        Self { size: tile_rows(set.rows()), sources: set.source_rows(), tests: set.test_rows() }
-    }
-
-    fn source_blocks(&self) -> usize {
-        self.sources.len().div_ceil(self.size)
-    }
-
-    /// Tiles of sources with sources: they come first.
-    fn mutual_count(&self) -> usize {
-        self.source_blocks() * (self.source_blocks() + 1) / 2
-    }
-
-    fn count(&self) -> usize {
-        self.mutual_count() + self.source_blocks() * self.tests.len().div_ceil(self.size)
-    }
-
-    /// The tile of a number. As in a tournament, in round c block i meets block i + c, counted in a circle: every two blocks meet
-    /// once within half a circle. Round 0, the diagonal with half the work, comes last, so that threads end together.
-    fn tile(&self, number: usize) -> Tile {
-        let blocks = self.source_blocks();
-        match number.checked_sub(self.mutual_count()) {
-            None => {
-                let game = self.mutual_count() - 1 - number;
-                let (round, i) = (game / blocks, game % blocks);
-                let [rows, columns] = [i, (i + round) % blocks].map(|k| block(&self.sources, k, self.size));
-                Tile { rows, columns, mutual: true }
-            }
-            Some(number) => Tile {
-                rows: block(&self.tests, number / blocks, self.size),
-                columns: block(&self.sources, number % blocks, self.size),
-                mutual: false,
-            },
-        }
-    }
-}
-
-/// The k-th block of a range.
-fn block(range: &Range<usize>, k: usize, size: usize) -> Range<usize> {
-    let first = range.start + k * size;
-    first..range.end.min(first + size)
-}
-
-/// Rows of a tile: small enough that a few threads can share the work, large enough to sweep, and small enough that positions,
-/// masses and sums of a tile's columns stay in the first-level cache (56 bytes a column).
-fn tile_rows(rows: usize) -> usize {
-    (rows / 8).next_multiple_of(64).clamp(64, 512)
 }
 
 /// Sums of impulses into which several threads add, one lock per block of rows.
@@ -394,16 +392,12 @@ fn blocks<'a>(
     )
 }
 
-fn bodies(set: &WorkingSet) -> Bodies<'_> {
-    Bodies { position: set.position.each_ref().map(Vec::as_slice), mass: &set.mass }
-}
-
 struct TileKernel<'a> {
-    set: &'a WorkingSet,
+    bodies: Bodies<'a>,
     tile: &'a Tile,
     contract: Contract,
     kick: Kick,
-    guarded: bool,
+    mode: Mode,
     rows: &'a mut Sums,
     columns: &'a mut Sums,
 }
@@ -413,22 +407,22 @@ impl Kernel for TileKernel<'_> {
 
     #[inline(always)]
     fn run<const L: usize, const ADDS: bool>(self) -> Self::Output {
-        let Tile { rows, columns, mutual } = self.tile.clone();
-        let range_bits = self.contract.impulse_bits(self.set.sources);
-        let mode = Mode { mutual, guarded: self.guarded, range_bits };
-        let (set, kick, sums) = (bodies(self.set), self.kick, (self.rows, self.columns));
+        let Tile { rows, columns, .. } = self.tile.clone();
+        let (bodies, kick, mode, sums) = (self.bodies, self.kick, self.mode, (self.rows, self.columns));
         match self.contract {
-            Contract::Portable64 => pairs::tile::<Portable64, L, ADDS>(set, rows, columns, kick, mode, sums.0, sums.1),
-            Contract::Portable32 => {
-                portable32_kernel::tile::<L>(set, rows, columns, Kick32::of(kick), mode, sums.0, sums.1)
+            Contract::Portable64 => {
+                pairs::tile::<Portable64, L, ADDS>(bodies, rows, columns, kick, mode, sums.0, sums.1)
             }
-            _ => pairs::tile::<Native64, L, ADDS>(set, rows, columns, kick, mode, sums.0, sums.1),
+            Contract::Portable32 => {
+                portable32_kernel::tile::<L>(bodies, rows, columns, Kick32::of(kick), mode, sums.0, sums.1)
+            }
+            _ => pairs::tile::<Native64, L, ADDS>(bodies, rows, columns, kick, mode, sums.0, sums.1),
         }
     }
 }
 
 struct BindingKernel<'a> {
-    set: &'a WorkingSet,
+    bodies: Bodies<'a>,
     tile: &'a Tile,
     law: &'a Law,
 }
@@ -439,15 +433,15 @@ impl Kernel for BindingKernel<'_> {
     #[inline(always)]
     fn run<const L: usize, const ADDS: bool>(self) -> i128 {
         let Tile { rows, columns, .. } = self.tile.clone();
-        let Law { energy_factor, softening2, .. } = *self.law;
+        let (bodies, Law { energy_factor, softening2, .. }) = (self.bodies, *self.law);
         match self.law.contract {
             Contract::Portable64 => {
-                pairs::binding_tile::<Portable64, L, ADDS>(bodies(self.set), rows, columns, energy_factor, softening2)
+                pairs::binding_tile::<Portable64, L, ADDS>(bodies, rows, columns, energy_factor, softening2)
             }
             Contract::Portable32 => {
-                portable32_kernel::binding_tile::<L>(bodies(self.set), rows, columns, energy_factor, softening2)
+                portable32_kernel::binding_tile::<L>(bodies, rows, columns, energy_factor, softening2)
             }
-            _ => pairs::binding_tile::<Native64, L, ADDS>(bodies(self.set), rows, columns, energy_factor, softening2),
+            _ => pairs::binding_tile::<Native64, L, ADDS>(bodies, rows, columns, energy_factor, softening2),
         }
     }
 }

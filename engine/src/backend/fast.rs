@@ -8,7 +8,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::{
-    cpu::{Cpu, SharedSums},
+    cpu::{Cpu, Field, SharedSums},
     isa::Kernel,
 };
 use crate::{
@@ -18,9 +18,7 @@ use crate::{
         fast32::KickFast,
         fast32_blocks::{BLOCK, Blocks},
         fast32_kernel::{self, Strip},
-        kernel::Bodies,
     },
-    particle::WorkingSet,
 };
 
 /// Blocks of columns in one strip: their sums, 48 KiB, stay near.
@@ -28,26 +26,29 @@ const STRIP: usize = 32;
 /// Rows under one lock of the shared sums.
 const LOCKED_ROWS: usize = 8 * BLOCK;
 
-/// Impulses of all pairs, added to `impulse`.
+/// Impulses of all pairs, or of one part of so many, added to `impulse`. `rows` are those of sources and of test particles.
 pub(super) fn impulses(
     cpu: &Cpu,
-    set: &WorkingSet,
+    field: &Field<'_>,
+    rows: [Vec<Range<usize>>; 2],
+    (part, parts): (usize, usize),
     kick: Kick,
     impulse: &mut [Vec<i64>; 3],
 ) -> Result<(), PairOverflow> {
-    let kick = KickFast::of(kick, Contract::Fast32.impulse_bits(set.sources));
-    let bodies = Bodies { position: set.position.each_ref().map(Vec::as_slice), mass: &set.mass };
-    let [mut sources, mut tests] = <[Blocks; 2]>::default();
-    let first_test = set.test_rows().start;
-    sources.arrange(bodies, &set.id, 0..set.sources, &kick);
-    tests.arrange(bodies, &set.id, first_test..first_test + set.tests, &kick);
+    let kick = KickFast::of(kick, Contract::Fast32.impulse_bits(field.sources));
+    let [sources, tests] = rows.map(|rows| {
+        let mut blocks = Blocks::default();
+        blocks.arrange(field.bodies, field.id, rows.into_iter().flatten(), &kick);
+        blocks
+    });
     let mut on_sources = zeros(sources.count());
     let mut on_tests = zeros(tests.count());
     let overflow = {
         let sums = [SharedSums::new(&mut on_sources, LOCKED_ROWS), SharedSums::new(&mut on_tests, LOCKED_ROWS)];
         let tasks = Tasks { sources: sources.count(), tests: tests.count() };
         let work = |strip: &mut Strip, number: usize| {
-            let Some(Task { row, columns, mutual }) = tasks.task(number) else { return Ok(()) };
+            let mine = |task: &Task| task.row % parts == part;
+            let Some(Task { row, columns, mutual }) = tasks.task(number).filter(mine) else { return Ok(()) };
             let rows = if mutual { &sources } else { &tests };
             let at = columns.start * BLOCK;
             let met = cpu.isa().run(StripKernel { rows, row, sources: &sources, columns, mutual, kick: &kick, strip });
@@ -59,8 +60,8 @@ pub(super) fn impulses(
             met
         };
         // The pair that is named must not depend on who was first: all are looked at, the lowest counts.
-        let order = |pair: &PairOverflow| (pair.row, pair.column);
-        match cpu.pool_for(set) {
+        let order = |pair: &PairOverflow| (field.id[pair.row], field.id[pair.column]);
+        match cpu.pool_for(tasks.pairs()) {
             Some(pool) => pool.install(|| {
                 let all = (0..tasks.count()).into_par_iter();
                 all.map_init(Strip::default, |strip, k| work(strip, k).err()).flatten().min_by_key(order)
@@ -104,6 +105,11 @@ impl Tasks {
 
     fn count(&self) -> usize {
         (self.sources + self.tests) * self.strips()
+    }
+
+    /// About so many pairs.
+    fn pairs(&self) -> u64 {
+        ((self.sources / 2 + self.tests) * self.sources * BLOCK * BLOCK) as u64
     }
 
     /// Each pair of blocks of sources once, each block of test particles with each block of sources. Among sources a row leaves

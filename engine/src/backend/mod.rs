@@ -1,7 +1,8 @@
-//! Where the columns live and who computes on them. `cpu` works on tiles and blocks, `fast` on the blocks of
+//! Where the columns live and who computes on them. `cpu` works on the tiles that a `deal` cuts and on blocks, `fast` on the blocks of
 //! one contract, `few` on a handful of bodies, `isa` chooses the instruction set for all three; `gpu` is the way to other processors.
 
 pub mod cpu;
+pub mod deal;
 mod fast;
 pub mod few;
 pub mod gpu;

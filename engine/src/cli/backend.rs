@@ -8,6 +8,7 @@ use super::{BackendArgs, Exit, Talk, complain, load, rate, remark};
 use crate::{
     backend::{
         Backend,
+        cpu::Cpu,
         gpu::{
             self, Gpu,
             adapter::{Adapter, Adapters, Kind},
@@ -134,6 +135,17 @@ pub(super) fn open(args: &BackendArgs, task: &Task, talk: &Talk) -> Result<Backe
         }
     }
     Ok(backend)
+}
+
+/// The CPU alone, for partitions.
+pub(super) fn open_cpu(args: &BackendArgs) -> Result<Cpu, Exit> {
+    match args.backend {
+        Choice::Auto | Choice::Cpu => load::cpu(args),
+        Choice::Gpu(_) => {
+            complain("--partitions works on the CPU only", "leave out --backend gpu, or --partitions");
+            Err(Exit::WrongInput)
+        }
+    }
 }
 
 /// A GPU was asked for a contract that none can do.

@@ -23,6 +23,7 @@ pub(super) fn demo(args: &DemoArgs, talk: &Talk) -> Exit {
     let args = run::RunArgs {
         scenario: Default::default(),
         backend: args.backend.clone(),
+        partitions: None,
         reverse: true,
         out: None,
         no_files: true,

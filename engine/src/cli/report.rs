@@ -9,8 +9,10 @@ use crate::{
     ledger::Amounts,
     math::norm,
     metrics::Phases,
-    node::Node,
-    run::{ExitReason, Run},
+    run::{
+        ExitReason, Run,
+        engine::{Engine, Traffic},
+    },
     snapshot::{checkpoint::Outcome, folder::RunFolder, root::StateRoot},
 };
 
@@ -28,7 +30,10 @@ pub(super) struct RunResult {
     fell_back: Option<String>,
     isa: String,
     threads: usize,
-    nodes: u32,
+    nodes: usize,
+    /// What they sent each other, if there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traffic: Option<Traffic>,
     integrator: &'static str,
     bodies: usize,
     steps: u64,
@@ -88,7 +93,7 @@ impl RunResult {
         let state_root_end = run.node.root();
         let pairs_per_step = run.node.pairs_per_step();
         let conserved = Conserved::of(run, &counted);
-        let Mover { backend, device, driver, fell_back } = Mover::of(&run.node);
+        let Mover { backend, device, driver, fell_back } = Mover::of(&*run.node);
         Self {
             schema: 1,
             scenario: run.scenario.name.clone(),
@@ -99,7 +104,8 @@ impl RunResult {
             fell_back,
             isa: run.node.cpu().isa().to_string(),
             threads: run.node.cpu().threads(),
-            nodes: 1,
+            nodes: run.node.traffic().map_or(1, |traffic| traffic.partitions),
+            traffic: run.node.traffic(),
             integrator: run.scenario.integrator_name(),
             bodies: counted.count as usize,
             steps: run.node.clock().step,
@@ -127,7 +133,7 @@ impl RunResult {
         self.time = run.node.clock().time();
         self.wall_seconds = run.wall_seconds();
         Mover { backend: self.backend, device: self.device, driver: self.driver, fell_back: self.fell_back } =
-            Mover::of(&run.node);
+            Mover::of(&*run.node);
         (self.phases, self.device_bytes_per_step) = (*run.node.phases(), device_bytes_per_step(run));
         let found = reason == ExitReason::Completed && self.state_root_end == self.state_root_start;
         self.reversed = matches!(reason, ExitReason::Completed | ExitReason::Breach).then_some(found);
@@ -158,7 +164,7 @@ struct Mover {
 }
 
 impl Mover {
-    fn of(node: &Node) -> Self {
+    fn of(node: &dyn Engine) -> Self {
         let facts = node.gpu().map(|gpu| gpu.device().facts());
         Self {
             backend: if facts.is_some() { "gpu" } else { "cpu" },
@@ -378,7 +384,7 @@ impl Manifest {
             rustc: env!("EMMY_RUSTC"),
             target: env!("EMMY_TARGET"),
             profile: env!("EMMY_PROFILE"),
-            mover: Mover::of(&run.node),
+            mover: Mover::of(&*run.node),
             isa: run.node.cpu().isa().to_string(),
             threads: run.node.cpu().threads(),
             host: std::fs::read_to_string("/etc/hostname")

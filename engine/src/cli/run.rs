@@ -18,8 +18,10 @@ use super::{
     remark, report, shell_word, tell,
 };
 use crate::{
+    cluster::Cluster,
+    node::{Node, State},
     residence::OnLoss,
-    run::{ExitReason, Run, StopRequest},
+    run::{ExitReason, Run, StopRequest, engine::Engine},
     snapshot::{
         checkpoint,
         folder::{FolderError, RunFolder},
@@ -33,6 +35,10 @@ pub(super) struct RunArgs {
     pub(super) scenario: ScenarioArgs,
     #[command(flatten)]
     pub(super) backend: BackendArgs,
+    /// Cut the particles into so many partitions, each with a node of its own inside this program: what servers do, without servers.
+    /// The bits of the result do not depend on it.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(super) partitions: Option<u16>,
     /// After the end, take everything back, bit by bit, and check that the start is found again.
     #[arg(long)]
     pub(super) reverse: bool,
@@ -98,8 +104,8 @@ pub(super) fn run(args: &RunArgs, talk: &Talk) -> Exit {
 pub(super) fn start(args: &RunArgs, loaded: &load::Loaded, talk: &Talk) -> Result<Run, Exit> {
     let state = loaded.state()?;
     let task = Task::new(&loaded.scenario, state.quanta, &state.particles, loaded.scenario.steps());
-    let backend = backend::open(&args.backend, &task, talk)?;
-    let mut run = Run::new(loaded.scenario.clone(), state, backend);
+    let engine = engine(args, &task, talk)?;
+    let mut run = Run::start(loaded.scenario.clone(), state, engine);
     if !args.no_files {
         let path = args.out.clone().unwrap_or_else(|| default_folder(&run));
         let folder =
@@ -111,6 +117,21 @@ pub(super) fn start(args: &RunArgs, loaded: &load::Loaded, talk: &Talk) -> Resul
     let [position, momentum, mass] = [quanta.position, quanta.momentum, quanta.mass];
     tracing::info!("quanta: position {position}, momentum {momentum}, mass {mass}; state root {}", run.root_start);
     Ok(run)
+}
+
+/// Who will move the particles.
+fn engine(args: &RunArgs, task: &Task, talk: &Talk) -> Result<impl FnOnce(State) -> Box<dyn Engine>, Exit> {
+    let backend = match args.partitions {
+        None => backend::open(&args.backend, task, talk)?,
+        Some(_) => backend::open_cpu(&args.backend)?.into(),
+    };
+    let partitions = args.partitions;
+    Ok(move |state| -> Box<dyn Engine> {
+        match partitions {
+            None => Box::new(Node::new(state, backend)),
+            Some(partitions) => Box::new(Cluster::new(state, backend.cpu, partitions)),
+        }
+    })
 }
 
 fn default_folder(run: &Run) -> PathBuf {
@@ -144,8 +165,8 @@ fn resume(args: &RunArgs, path: &Path, talk: &Talk) -> Result<Run, Exit> {
     let step = checkpoint.header.step;
     let left = loaded.scenario.steps() - step;
     let task = Task::new(&loaded.scenario, checkpoint.header.quanta, &checkpoint.particles, left);
-    let backend = backend::open(&args.backend, &task, talk)?;
-    let mut run = Run::resumed(loaded.scenario, checkpoint, backend);
+    let engine = engine(args, &task, talk)?;
+    let mut run = Run::resume(loaded.scenario, checkpoint, engine);
     tracing::info!("goes on from {} at step {step} of {}", file.display(), run.last_step());
     if !args.no_files {
         let keep = run.scenario.output.keep_checkpoints;

@@ -42,10 +42,10 @@ impl Blocks {
     /// Cuts the particles in these rows (of particles, not padding) into blocks.
     ///
     /// Positions within ±2⁴⁷ quanta; `id`, row by row: unique.
-    pub fn arrange(&mut self, bodies: Bodies<'_>, id: &[u64], rows: Range<usize>, kick: &KickFast) {
+    pub fn arrange(&mut self, bodies: Bodies<'_>, id: &[u64], rows: impl Iterator<Item = usize>, kick: &KickFast) {
         let position = |row: usize| bodies.position.map(|axis| axis[row]);
         self.places.clear();
-        self.places.extend(rows.map(|row| Place { position: position(row), id: id[row], row: row as u32 }));
+        self.places.extend(rows.map(|row: usize| Place { position: position(row), id: id[row], row: row as u32 }));
         halve(&mut self.places);
         let room = self.places.len().next_multiple_of(BLOCK);
         for axis in 0..3 {

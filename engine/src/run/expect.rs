@@ -2,8 +2,8 @@
 
 use crate::{
     math::norm,
-    node::Node,
     particle::{Particle, in_units},
+    run::engine::Engine,
     scenario::format::{Expectation, Scenario},
     snapshot::checkpoint::Outcome,
 };
@@ -22,7 +22,7 @@ pub fn due_at(expectation: &Expectation, scenario: &Scenario) -> u64 {
 }
 
 /// Looks at one expectation now.
-pub fn look(index: usize, expectation: &Expectation, node: &mut Node) -> Outcome {
+pub fn look(index: usize, expectation: &Expectation, node: &mut dyn Engine) -> Outcome {
     let (expected, found, held) = match expectation {
         Expectation::EnergyDrift { below } => at_most("largest |dE/E|", node.drifts().energy_max, *below),
         Expectation::AngularMomentumDrift { below } => at_most("largest |dL/L|", node.drifts().angular_max, *below),
@@ -54,13 +54,13 @@ pub fn look(index: usize, expectation: &Expectation, node: &mut Node) -> Outcome
 
 /// The velocity of a particle [length / time].
 #[must_use]
-pub fn velocity(particle: &Particle, node: &Node) -> [f64; 3] {
+pub fn velocity(particle: &Particle, node: &dyn Engine) -> [f64; 3] {
     let quanta = node.quanta();
     let mass = particle.mass.quanta as f64;
     in_units(particle.momentum.0, quanta.momentum.0 - quanta.mass.0).map(|p| p / mass)
 }
 
-fn body(node: &mut Node, name: &str) -> Option<Particle> {
+fn body(node: &mut dyn Engine, name: &str) -> Option<Particle> {
     let id = node.names().find(name)?;
     node.particle(id)
 }

@@ -5,6 +5,7 @@
 //! state depends on it.
 
 pub mod cadence;
+pub mod engine;
 pub mod expect;
 
 use std::sync::{
@@ -17,12 +18,11 @@ use serde::Serialize;
 use crate::{
     audit::{BreachReport, Recount},
     backend::Backend,
-    commit::Breaches,
     ledger::Amounts,
     metrics::Stopwatch,
     node::{History, Node, State},
     particle::Names,
-    run::cadence::Schedule,
+    run::{cadence::Schedule, engine::Engine},
     scenario::format::{OnBreach, Scenario},
     snapshot::{
         checkpoint::{Checkpoint, Header, Outcome},
@@ -59,7 +59,7 @@ pub struct Run {
     /// The scenario, every default filled in.
     pub scenario: Scenario,
     /// The particles.
-    pub node: Node,
+    pub node: Box<dyn Engine>,
     /// The root at step 0.
     pub root_start: StateRoot,
     /// Outcomes of expectations so far.
@@ -84,18 +84,30 @@ pub struct Run {
 pub type StopRequest = Arc<AtomicUsize>;
 
 impl Run {
-    /// A run from the start of a scenario.
+    /// A run from the start of a scenario, on one node.
     #[must_use]
-    pub fn new(mut scenario: Scenario, state: State, backend: impl Into<Backend>) -> Self {
+    pub fn new(scenario: Scenario, state: State, backend: impl Into<Backend>) -> Self {
+        Self::start(scenario, state, |state| Box::new(Node::new(state, backend)))
+    }
+
+    /// A run from the start of a scenario, on an engine that is made of its state.
+    #[must_use]
+    pub fn start(mut scenario: Scenario, state: State, engine: impl FnOnce(State) -> Box<dyn Engine>) -> Self {
         scenario.audit.energy_every = state.rules.energy_every;
-        let mut node = Node::new(state, backend);
+        let mut node = engine(state);
         let root_start = node.root();
         Self::with(scenario, node, root_start, Vec::new(), 0.0)
     }
 
-    /// A run from a checkpoint of this scenario.
+    /// A run from a checkpoint of this scenario, on one node.
     #[must_use]
     pub fn resumed(scenario: Scenario, checkpoint: Checkpoint, backend: impl Into<Backend>) -> Self {
+        Self::resume(scenario, checkpoint, |state| Box::new(Node::new(state, backend)))
+    }
+
+    /// A run from a checkpoint of this scenario, on an engine that is made of its state.
+    #[must_use]
+    pub fn resume(scenario: Scenario, checkpoint: Checkpoint, engine: impl FnOnce(State) -> Box<dyn Engine>) -> Self {
         let Checkpoint { mut header, particles } = checkpoint;
         let over = header.step == header.last_step && header.last_step == scenario.steps();
         // In a run that was made longer, what is looked at in the end has yet to be looked at.
@@ -109,13 +121,19 @@ impl Run {
         let mut state = spawn::state_of(&scenario, header.quanta, particles, Names(header.names));
         state.clock.step = header.step;
         state.history = Some(history);
-        let mut node = Node::new(state, backend);
-        node.world_mut().resource_mut::<Breaches>().stopped = stopped;
+        let mut node = engine(state);
+        node.set_stopped(stopped);
         let run = Self::with(scenario, node, header.root_start, header.outcomes, header.wall_seconds);
         Self { over, ..run }
     }
 
-    fn with(scenario: Scenario, node: Node, root_start: StateRoot, outcomes: Vec<Outcome>, wall_before: f64) -> Self {
+    fn with(
+        scenario: Scenario,
+        node: Box<dyn Engine>,
+        root_start: StateRoot,
+        outcomes: Vec<Outcome>,
+        wall_before: f64,
+    ) -> Self {
         let dt = scenario.dt();
         Self {
             diagnostics: Schedule::new(scenario.output.diagnostics, dt),
@@ -280,7 +298,7 @@ impl Run {
             let due = expect::due_at(expectation, &self.scenario);
             let seen = self.outcomes.iter().any(|outcome| outcome.index == index);
             if !seen && due == now && (due > before || now == 0) && now < last {
-                self.outcomes.push(expect::look(index, expectation, &mut self.node));
+                self.outcomes.push(expect::look(index, expectation, &mut *self.node));
             }
         }
     }
@@ -301,7 +319,7 @@ impl Run {
         self.node.recount();
         for index in 0..self.scenario.expect.len() {
             if !self.outcomes.iter().any(|outcome| outcome.index == index) {
-                self.outcomes.push(expect::look(index, &self.scenario.expect[index], &mut self.node));
+                self.outcomes.push(expect::look(index, &self.scenario.expect[index], &mut *self.node));
             }
         }
         self.outcomes.sort_by_key(|outcome| outcome.index);

@@ -3,6 +3,8 @@
 //! Identities here are numbers that fence: a message carries the epoch in which it was sent and the incarnation of its sender, and
 //! what comes from an older one changes nothing. Sizes are explicit and bounded: what does not fit is refused before it is read.
 
+pub mod bytes;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};

@@ -1,0 +1,229 @@
+//! A step of one partition: the walk of [`crate::advance`], cut open where it waits for others.
+
+use std::collections::BTreeMap;
+
+use super::{Columns, Offence, Partition, Progress, Proposal, RecountShare, Violation, cuts::Cuts};
+use crate::{
+    advance::Book,
+    audit::{self, Breach},
+    backend::cpu::Bookings,
+    exchange::message::Kind,
+    integrator::kernel::{OutOfRange, Totals, momentum_outside, position_outside},
+    ledger::Amounts,
+    math::{add3, negate3},
+    metrics::{Phase, Stopwatch},
+    particle::Names,
+    wire::NodeId,
+};
+
+/// A step in progress.
+#[derive(Clone, Debug)]
+pub(super) struct Walk {
+    step: u64,
+    /// The next kick.
+    stage: usize,
+    recount: bool,
+    /// What the particles held before.
+    before: Amounts,
+    book: Book,
+    pub(super) peers: BTreeMap<NodeId, Amounts>,
+    proposal: Option<Box<Proposal>>,
+}
+
+impl Partition {
+    /// Begins a step. With `cuts`, particles change hands first, so that each is where these say. With `recount`, energy and centre of
+    /// mass are counted after it.
+    ///
+    /// # Panics
+    /// If a step is being taken, or if particles would change hands while a step is undecided.
+    pub fn begin(&mut self, step: u64, cuts: Option<Cuts>, recount: bool) {
+        assert!(self.walk.is_none() && self.evaluation.is_none(), "{} is in the middle of a step", self.me);
+        self.busy = 0.0;
+        let peers = BTreeMap::new();
+        let before = self.held();
+        self.walk = Some(Walk { step, stage: 0, recount, before, book: Book::default(), peers, proposal: None });
+        if let Some(cuts) = cuts {
+            self.begin_handover(cuts, step);
+        }
+    }
+
+    /// Begins to count energy and centre of mass where the particles are, committed and all together.
+    ///
+    /// # Panics
+    /// If a step is being taken.
+    pub fn begin_count(&mut self, step: u64) {
+        assert!(self.walk.is_none() && self.evaluation.is_none(), "{} is in the middle of a step", self.me);
+        let current = self.links.current;
+        self.begin_binding(step, current);
+    }
+
+    /// Works for about two milliseconds, or less.
+    ///
+    /// # Errors
+    /// If a peer sent what no correct node sends; it is to be isolated, and the step to be undone.
+    pub fn work(&mut self) -> Result<Progress, Offence> {
+        if self.handover.is_some() {
+            return self.work_on_handover();
+        }
+        if self.evaluation.is_some() {
+            return self.work_on_evaluation();
+        }
+        if self.walk.is_some() { Ok(self.next_stage()) } else { Ok(Progress::Idle) }
+    }
+
+    /// Goes on after impulses are known, or are not needed anew.
+    fn next_stage(&mut self) -> Progress {
+        let walk = self.walk.as_ref().expect("there is a step");
+        let (step, stage, last) = (walk.step, walk.stage, self.plan.strides.len());
+        let kick = self.plan.kicks[stage];
+        if self.fresh != Some(kick) {
+            self.fresh = None;
+            self.begin_evaluation(kick, step, stage as u16);
+            return Progress::Working;
+        }
+        if stage < last { self.kick_and_drift() } else { self.kick_and_end() }
+    }
+
+    /// Impulses are there; some pair may have been out of range.
+    pub(super) fn after_evaluation(&mut self, overflow: Option<[u64; 2]>) -> Progress {
+        let Some(pair) = overflow else { return Progress::Working };
+        // Names are the coordinator's: here particles have numbers.
+        self.violated(0, pair, Breach::impulse(pair, &Names::default()))
+    }
+
+    fn violated(&mut self, half: u16, order: [u64; 2], breach: Breach) -> Progress {
+        let walk = self.walk.take().expect("there is a step");
+        self.fresh = None;
+        let stage = 2 * walk.stage as u16 + half;
+        Progress::Violated(Box::new(Violation { step: walk.step, stage, order, breach }))
+    }
+
+    fn kick_and_drift(&mut self) -> Progress {
+        let watch = Stopwatch::start();
+        let stage = self.walk.as_ref().expect("there is a step").stage;
+        let (stride, angular, contract) = (self.plan.strides[stage], self.plan.angular, self.common.contract());
+        self.fresh = None;
+        self.links.current = false;
+        let bookings = self.cpu.kick_and_drift(&mut self.set, &self.impulse, contract, stride, angular);
+        self.book(&bookings);
+        self.phases.add(Phase::Motion, watch.seconds());
+        self.busy += watch.seconds();
+        if bookings.outside() {
+            return self.out_of_range();
+        }
+        self.walk.as_mut().expect("there is a step").stage += 1;
+        Progress::Working
+    }
+
+    fn kick_and_end(&mut self) -> Progress {
+        let watch = Stopwatch::start();
+        let (bookings, totals) = self.cpu.kick_and_count(&mut self.set, &self.impulse, self.plan.angular);
+        self.book(&bookings);
+        let ended = if bookings.outside() { Err(self.out_of_range()) } else { Ok(self.proposal(&totals)) };
+        self.phases.add(Phase::Audit, watch.seconds());
+        self.busy += watch.seconds();
+        match ended {
+            Err(violated) => violated,
+            Ok(Err(breach)) => self.violated(1, [0; 2], breach),
+            Ok(Ok(proposal)) => {
+                let (step, recount) = (proposal.step, self.walk.as_ref().is_some_and(|walk| walk.recount));
+                if !recount {
+                    return self.propose(proposal);
+                }
+                self.walk.as_mut().expect("there is a step").proposal = Some(Box::new(proposal));
+                self.begin_binding(step, true);
+                Progress::Working
+            }
+        }
+    }
+
+    /// What the kick gave and took: between partitions, from rounding, and from the account of reactions.
+    fn book(&mut self, bookings: &Bookings) {
+        let walk = self.walk.as_mut().expect("there is a step");
+        walk.book.take(bookings);
+        for (&node, taken) in &self.transfers {
+            let entry = walk.peers.entry(node).or_default();
+            *entry = entry.plus(*taken);
+            walk.book.kick_rounding = add3(walk.book.kick_rounding, negate3(taken.angular_momentum));
+        }
+    }
+
+    /// The step as it is proposed, if it passes the audit of this partition alone.
+    fn proposal(&self, totals: &Totals) -> Result<Proposal, Breach> {
+        let walk = self.walk.as_ref().expect("there is a step");
+        let proposal = Proposal {
+            step: walk.step,
+            held: Amounts {
+                count: self.set.count() as i128,
+                mass: self.set.real_rows().map(|row| self.set.mass[row] as i128).sum(),
+                momentum: totals.momentum,
+                angular_momentum: totals.angular_momentum,
+                energy: 0,
+            },
+            book: walk.book,
+            peers: walk.peers.clone(),
+            root: self.root(),
+            recount: None,
+            nanoseconds: 0,
+        };
+        let due = walk.before.plus(proposal.gained());
+        audit::exact(&proposal.held, &due, self.plan.angular).map(|()| proposal)
+    }
+
+    fn propose(&mut self, proposal: Proposal) -> Progress {
+        self.walk = None;
+        self.undecided.push(Columns::of(&self.set));
+        Progress::Proposed(Box::new(Proposal { nanoseconds: (self.busy * 1e9) as u64, ..proposal }))
+    }
+
+    /// Energy is counted: in a step it is the last thing.
+    pub(super) fn after_count(&mut self, share: RecountShare) -> Progress {
+        match self.walk.as_mut().and_then(|walk| walk.proposal.take()) {
+            Some(proposal) => self.propose(Proposal { recount: Some(share), ..*proposal }),
+            None => {
+                if !self.links.current {
+                    self.relink();
+                }
+                Progress::Counted(Box::new(share))
+            }
+        }
+    }
+
+    /// Names the lowest particle that is out of range, or the fastest if a drift was too long to be held.
+    #[cold]
+    fn out_of_range(&mut self) -> Progress {
+        let set = &self.set;
+        let bits = self.common.contract().position_bits();
+        let outside = |row: usize| {
+            if set.position_at(row).map(|x| position_outside(x, bits)) != [0; 3] {
+                Some(OutOfRange::Position)
+            } else if set.momentum_at(row).map(momentum_outside) != [0; 3] {
+                Some(OutOfRange::Momentum)
+            } else {
+                None
+            }
+        };
+        let found = set.real_rows().filter_map(|row| outside(row).map(|what| (set.id[row], what)));
+        let (id, what) = found.min_by_key(|(id, _)| *id).unwrap_or_else(|| (self.fastest(), OutOfRange::Position));
+        let what = match what {
+            OutOfRange::Position => "position",
+            OutOfRange::Momentum => "momentum",
+        };
+        self.violated(1, [id, 0], Breach::out_of_range(what, id, &Names::default()))
+    }
+
+    fn fastest(&self) -> u64 {
+        let set = &self.set;
+        let speed = |row: usize| {
+            set.momentum_at(row).map(|p| (p as f64 * set.inverse_mass[row]).abs()).into_iter().fold(0.0, f64::max)
+        };
+        let row = set.real_rows().max_by(|&a, &b| speed(a).total_cmp(&speed(b)));
+        row.map_or(u64::MAX, |row| set.id[row])
+    }
+
+    /// Whether a block of this kind for this step is awaited or may be: for tests of order.
+    #[must_use]
+    pub fn holds_early(&self, kind: Kind) -> usize {
+        self.early.keys().filter(|(k, ..)| *k == kind).count()
+    }
+}
