@@ -30,6 +30,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("backend", &["contract", "force", "integrator", "math", "metrics", "particle", "quanta"]),
     // Whether it counts.
     ("audit", &["ledger", "math", "particle", "quanta", "scenario"]),
+    ("audit_log", &[]), // what became of every step, in lines that cannot be changed
     ("residence", &["audit", "backend", "ledger", "step"]), // where the committed state is
     (
         "advance",

@@ -13,6 +13,7 @@
 
 pub mod advance;
 pub mod audit;
+pub mod audit_log;
 pub mod backend;
 pub mod cli;
 pub mod cluster;
