@@ -17,6 +17,7 @@ pub mod backend;
 pub mod cli;
 pub mod commit;
 pub mod contract;
+pub mod coordinator;
 pub mod force;
 pub mod integrator;
 pub mod ledger;
