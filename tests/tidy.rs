@@ -107,6 +107,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     // When, and who decides.
+    ("coordinator", &["audit", "ledger", "math", "wire"]), // sans-IO: no sockets, no clock, no World
     ("plugins", &["advance", "commit", "metrics", "residence", "step"]), // says who runs in which phase, and does nothing else
     (
         "node",

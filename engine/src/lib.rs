@@ -19,6 +19,7 @@ pub mod cli;
 pub mod cluster;
 pub mod commit;
 pub mod contract;
+pub mod coordinator;
 pub mod exchange;
 pub mod force;
 pub mod integrator;

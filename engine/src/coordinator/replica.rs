@@ -1,0 +1,83 @@
+//! The replica: stores decisions before they count, and takes part in choosing what follows the epoch.
+
+use super::{Ballot, Body, Config, Decision, Machine, planted::Planted};
+use crate::wire::{Epoch, NodeId};
+
+/// Decisions that may be stored beyond the last that is known to count: the coordinator has one stored at a time, and this node is
+/// a member, without whose vote the step after it is not decided.
+const STORED_MAX: usize = 2;
+
+/// What a replica has promised about the successor of its epoch.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Acceptor {
+    pub(super) promised: Option<Ballot>,
+    accepted: Option<(Ballot, Config)>,
+}
+
+impl Acceptor {
+    /// Whether the epoch is over for this replica.
+    pub(super) fn is_sealed(&self) -> bool {
+        self.promised.is_some()
+    }
+}
+
+impl Machine {
+    pub(super) fn is_replica(&self) -> bool {
+        self.config.as_ref().is_some_and(|config| config.replicas.contains(&self.me))
+    }
+
+    pub(super) fn hear_accept(&mut self, from: NodeId, decision: Decision) {
+        let sealed = self.acceptor.is_sealed() && !self.plants(Planted::SealedStores);
+        if sealed || !self.is_replica() || from != self.current().coordinator {
+            return;
+        }
+        let (index, hash) = (decision.index, decision.hash());
+        if index > self.chain.head.index {
+            assert_eq!(decision.config, self.config_hash, "{}: a decision of another epoch", self.me);
+            let known = self.chain.stored.get(&index).map(Decision::hash);
+            assert!(known.is_none_or(|known| known == hash), "{}: two decisions at {index}", self.me);
+            self.chain.stored.insert(index, decision);
+            assert!(self.chain.stored.len() <= STORED_MAX, "{}: {} stored", self.me, self.chain.stored.len());
+        } else if self.chain.log.get(&index).is_some_and(|known| known.hash() != hash) {
+            panic!("{}: two decisions at {index}", self.me);
+        }
+        self.send(from, Body::Accepted { index, hash });
+    }
+
+    pub(super) fn hear_prepare(&mut self, from: NodeId, ballot: Ballot) {
+        if !self.is_replica() || !self.current().replicas.contains(&from) {
+            return;
+        }
+        if let Some(promised) = self.acceptor.promised.filter(|promised| *promised > ballot) {
+            self.send(from, Body::Refuse { promised });
+            return;
+        }
+        self.promise(ballot);
+        let log = self.chain.log.values().chain(self.chain.stored.values()).cloned().collect();
+        let accepted = self.acceptor.accepted.clone().map(|(ballot, config)| (ballot, Box::new(config)));
+        self.send(from, Body::Promise { ballot, log, accepted });
+    }
+
+    /// From here on this replica stores nothing of the epoch. A proposal of its own with a lower ballot has no chance.
+    fn promise(&mut self, ballot: Ballot) {
+        self.acceptor.promised = Some(ballot);
+        self.round_max = self.round_max.max(ballot.round);
+        if self.bid.as_ref().is_some_and(|bid| bid.ballot < ballot) {
+            self.give_up_bid();
+        }
+    }
+
+    pub(super) fn hear_propose(&mut self, from: NodeId, ballot: Ballot, config: Config) {
+        let follows = config.epoch == Epoch(self.epoch.0 + 1) && config.parent == self.config_hash;
+        if !self.is_replica() || !self.current().replicas.contains(&from) || !follows || !config.is_sound() {
+            return;
+        }
+        if let Some(promised) = self.acceptor.promised.filter(|promised| *promised > ballot) {
+            self.send(from, Body::Refuse { promised });
+            return;
+        }
+        self.promise(ballot);
+        self.acceptor.accepted = Some((ballot, config));
+        self.send(from, Body::Agreed(ballot));
+    }
+}

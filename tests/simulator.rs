@@ -1,0 +1,232 @@
+//! Many nodes on one thread, under a simulated network and clock, with every fault that a seed can draw: the step protocol keeps its
+//! promises, and goes on as soon as it can.
+//!
+//! Nodes run the production machines of `emmy::coordinator`; only their physics is a toy. Each seed first breaks things while every
+//! promise is checked after every event, then heals a core, leaves all else broken for good, and demands progress. A failing seed
+//! prints itself: `EMMY_SEED=7 cargo test --test simulator one_seed` runs it again. `EMMY_SEEDS=10000` runs more of them.
+
+#[path = "simulator/chance.rs"]
+mod chance;
+#[path = "simulator/checks.rs"]
+mod checks;
+#[path = "simulator/driver.rs"]
+mod driver;
+#[path = "simulator/faults.rs"]
+mod faults;
+#[path = "simulator/physics.rs"]
+mod physics;
+#[path = "simulator/world.rs"]
+mod world;
+
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use emmy::{
+    coordinator::planted::{self, Planted},
+    wire::NodeId,
+};
+use faults::Swarm;
+use world::{MS, World};
+
+/// Seeds of a run unless EMMY_SEEDS says otherwise.
+const SEEDS: u64 = 300;
+
+/// Commits that a healed core must reach, and in what time.
+const MORE_STEPS: u64 = 10;
+const PATIENCE_NS: u64 = 60_000 * MS;
+
+/// Threads that share the seeds; no result depends on them.
+const THREADS: u64 = 2;
+
+/// How a seed ended.
+struct Outcome {
+    trace: u64,
+    events: u64,
+    steps: u64,
+    counts: BTreeMap<&'static str, u64>,
+}
+
+fn run(seed: u64, planted: Option<Planted>) -> Outcome {
+    let swarm = Swarm::of(seed);
+    let mut world = World::new(seed, swarm, planted);
+    let safety_ns = world.swarm.safety_ns;
+    world.run_until(safety_ns);
+    world.heal_a_core();
+    demand_progress(&mut world);
+    Outcome {
+        trace: world.trace,
+        events: world.events,
+        steps: world.checks.committed_max(),
+        counts: world.checks.counts,
+    }
+}
+
+/// Liveness: the core goes on, or has stopped for a reason.
+fn demand_progress(world: &mut World) {
+    let healed = world.now;
+    let goal = world.checks.committed_max() + MORE_STEPS;
+    while world.now < healed + PATIENCE_NS {
+        let next = world.now + 100 * MS;
+        world.run_until(next);
+        let core = world.checks.core.clone();
+        let members = core.iter().filter(|id| world.machine(**id).is_some_and(|machine| machine.config().is_some()));
+        let members: Vec<NodeId> = members.copied().collect();
+        let there = |id: &NodeId| world.checks.committed_by(*id) >= goal || world.checks.stopped.contains(id);
+        if !members.is_empty() && members.iter().all(there) {
+            return;
+        }
+    }
+    let state = |id: &NodeId| {
+        let machine = world.machine(*id)?;
+        let config = machine.config().map(|config| (config.coordinator, &config.members, &config.replicas));
+        Some(format!("{id}: {:?} {:?} sealed {} {config:?}", machine.epoch(), machine.head(), machine.is_sealed()))
+    };
+    let states: Vec<_> = world.checks.core.iter().filter_map(state).collect();
+    panic!("no progress to {goal} in {} s:\n{}", PATIENCE_NS / 1000 / MS, states.join("\n"));
+}
+
+fn seeds() -> u64 {
+    std::env::var("EMMY_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(SEEDS)
+}
+
+fn fails(seed: u64, planted: Option<Planted>) -> Option<String> {
+    let outcome = catch_unwind(AssertUnwindSafe(|| run(seed, planted)));
+    let fault = outcome.err()?;
+    let text = fault.downcast_ref::<String>().cloned();
+    text.or_else(|| fault.downcast_ref::<&str>().map(|text| (*text).to_owned())).or(Some("?".to_owned()))
+}
+
+/// What a run of all seeds must have met.
+const FLOORS: &[&str] = &[
+    "coordinator crashed between storing a decision and telling it",
+    "crash between the choice of a successor and telling it",
+    "crash after a vote and before its decision",
+    "crash during an epoch change",
+    "restart during an epoch change",
+    "an epoch was changed",
+    "the coordinator changed",
+    "an accepted successor was proposed again",
+    "a stored decision was carried on that nobody had heard",
+    "a copy became complete",
+    "a copy was used for adoption",
+    "all began again at step 0",
+    "committed steps were computed again",
+    "a node was left out",
+    "left out while alive",
+    "a node joined",
+    "an old letter came again",
+    "an old vote came again",
+    "a decision was forged",
+    "late result of an older epoch",
+    "somebody lied",
+    "a liar was named",
+    "a liar was isolated",
+    "a pair was retried",
+    "a disputed pair stopped the run",
+    "a copy was refused",
+    "a step was refused",
+    "a breach was recorded",
+];
+
+#[test]
+fn every_seed_is_safe_and_goes_on() {
+    let seeds = seeds();
+    let (next, events, steps) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let work = || {
+        let mut counts: BTreeMap<&'static str, u64> = BTreeMap::new();
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds {
+                return counts;
+            }
+            let twice = [(); 2].map(|()| {
+                let outcome = catch_unwind(AssertUnwindSafe(|| run(seed, None)));
+                outcome.unwrap_or_else(|_| panic!("EMMY_SEED={seed}: {:#?}", Swarm::of(seed)))
+            });
+            assert_eq!(twice[0].trace, twice[1].trace, "EMMY_SEED={seed}: two runs differ");
+            events.fetch_add(twice[0].events, Ordering::Relaxed);
+            steps.fetch_add(twice[0].steps, Ordering::Relaxed);
+            for (what, count) in &twice[0].counts {
+                *counts.entry(what).or_default() += count;
+            }
+        }
+    };
+    let counts = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
+        let mut all: BTreeMap<&'static str, u64> = BTreeMap::new();
+        for (what, count) in threads.into_iter().flat_map(|thread| thread.join().expect("a seed failed")) {
+            *all.entry(what).or_default() += count;
+        }
+        all
+    });
+    println!("{seeds} seeds twice, {events:?} events, {steps:?} steps\n{counts:#?}");
+    let missed: Vec<_> = FLOORS.iter().filter(|what| !counts.contains_key(**what)).collect();
+    assert!(missed.is_empty() || seeds < SEEDS, "never met: {missed:#?}");
+}
+
+#[test]
+fn one_seed() {
+    let Some(seed) = std::env::var("EMMY_SEED").ok().and_then(|text| text.parse().ok()) else { return };
+    let outcome = run(seed, None);
+    println!("{} events, {} steps, {:#?}", outcome.events, outcome.steps, outcome.counts);
+}
+
+/// Seeds within which a planted fault must be found.
+const SEEDS_TO_FIND: u64 = 400;
+
+#[test]
+fn every_planted_fault_is_found() {
+    std::panic::set_hook(Box::new(|_| {}));
+    let next = AtomicU64::new(0);
+    let work = || {
+        let mut found = Vec::new();
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed) as usize;
+            let Some(planted) = planted::ALL.get(at) else { return found };
+            let first = (0..SEEDS_TO_FIND).find_map(|seed| Some((seed, fails(seed, Some(*planted))?)));
+            found.push((*planted, first));
+        }
+    };
+    let found: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("no panic gets here")).collect()
+    });
+    drop(std::panic::take_hook());
+    let text = |(planted, first): &(Planted, Option<(u64, String)>)| match first {
+        Some((seed, why)) => format!("{planted:?}: seed {seed}: {}", why.lines().next().unwrap_or_default()),
+        None => format!("{planted:?}: NOT FOUND"),
+    };
+    let lines: Vec<String> = found.iter().map(text).collect();
+    println!("{}", lines.join("\n"));
+    assert!(found.iter().all(|(_, first)| first.is_some()), "\n{}", lines.join("\n"));
+}
+
+#[test]
+fn a_survivor_may_be_sent_on_alone_in_a_branch_of_its_own() {
+    let mut swarm = Swarm::of(1);
+    swarm = Swarm { nodes: 3, refusals: Vec::new(), liars: None, crashes: false, loss: 0, ..swarm };
+    let mut world = World::new(1, swarm, None);
+    world.calm = true;
+    world.checks.core = world.nodes.keys().copied().collect();
+    world.run_until(1_000 * MS);
+    let survivor = NodeId(2);
+    [NodeId(0), NodeId(1)].map(|id| world.crash(id));
+    world.run_until(4_000 * MS);
+    let (frozen, committed) =
+        (world.checks.committed_max(), world.machine(survivor).map(|machine| machine.committed()));
+    assert!(frozen > 10 && committed <= Some(frozen), "a minority decides nothing: {frozen}, {committed:?}");
+
+    world.go_on_alone(survivor);
+    world.granted += 20;
+    let up_to = world.granted;
+    world.tell(survivor, emmy::coordinator::Input::Grant { up_to });
+    world.run_until(8_000 * MS);
+
+    let machine = world.machine(survivor).expect("it lives");
+    assert!(machine.committed() > frozen, "it goes on: {} after {frozen}", machine.committed());
+    assert!(machine.config().is_some_and(|config| config.branch != 0 && config.members.len() == 1));
+    assert_eq!(world.checks.committed_max(), frozen, "the run itself does not");
+}
