@@ -18,7 +18,7 @@ use emmy::{
     scenario::{generate, read},
     snapshot::root::StateRoot,
     spawn,
-    wire::NodeId,
+    wire::{Epoch, NodeId},
 };
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
@@ -218,7 +218,7 @@ impl Scattered {
         let shared = Arc::new(cpu(1));
         let part = |&node: &NodeId| {
             let mine = state.particles.iter().filter(|p| cuts.owner(owner_key(p)) == node).copied();
-            let mut part = Partition::new(node, &nodes, cuts.clone(), common, mine, Arc::clone(&shared));
+            let mut part = Partition::new((node, Epoch(0)), &nodes, cuts.clone(), common, mine, Arc::clone(&shared));
             part.pack(seed % 2 == 0);
             part
         };
@@ -234,8 +234,18 @@ impl Scattered {
 
     /// One step, in an order that the seed chooses: who works next, and which block arrives next.
     fn step(&mut self, step: u64, hand_over: bool) -> StateRoot {
-        let cuts = hand_over.then(|| self.parts[0].cuts().clone());
-        self.parts.iter_mut().for_each(|part| part.begin(step, cuts.clone(), step % 4 == 0));
+        if hand_over {
+            self.parts.iter_mut().for_each(|part| part.hand_over(step - 1, None));
+            self.until_all_end();
+        }
+        self.parts.iter_mut().for_each(|part| part.begin(step, step % 4 == 0));
+        let root = self.until_all_end();
+        self.parts.iter_mut().for_each(Partition::commit);
+        root
+    }
+
+    /// The sum of the shares of the root.
+    fn until_all_end(&mut self) -> StateRoot {
         let mut root = 0_u128;
         let mut left = self.parts.len();
         while left > 0 {
@@ -245,16 +255,19 @@ impl Scattered {
                 self.parts[usize::from(block.to.0)].take(from, block.tag, block.bytes).expect("a good block");
             } else {
                 let at = self.random(self.parts.len());
-                if let Progress::Proposed(proposal) = self.parts[at].work().expect("good blocks") {
-                    root = root.wrapping_add(proposal.root.0);
-                    left -= 1;
+                match self.parts[at].work().expect("good blocks") {
+                    Progress::Proposed(proposal) => {
+                        root = root.wrapping_add(proposal.root.0);
+                        left -= 1;
+                    }
+                    Progress::HandedOver { .. } => left -= 1,
+                    _ => {}
                 }
                 let me = self.parts[at].me();
                 let sent: Vec<_> = self.parts[at].outbox().map(|block| (me, block)).collect();
                 self.under_way.extend(sent);
             }
         }
-        self.parts.iter_mut().for_each(Partition::commit);
         StateRoot(root)
     }
 }

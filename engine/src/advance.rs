@@ -241,7 +241,12 @@ impl Trouble {
     #[must_use]
     pub fn breach(self, set: &WorkingSet, contract: Contract, names: &Names) -> Breach {
         match self {
-            Self::Impulse(pair) => Breach::impulse([set.id[pair.row], set.id[pair.column]], names),
+            Self::Impulse(pair) => {
+                let [a, b] = [set.id[pair.row], set.id[pair.column]];
+                // Two sources pull each other: the lower is named first, wherever their rows are.
+                let swap = pair.row < set.sources && b < a;
+                Breach::impulse(if swap { [b, a] } else { [a, b] }, names)
+            }
             Self::Range => {
                 // A drift too long to be held wraps its position, which then may lie anywhere: the fastest particle made it.
                 let (row, what) = find_outside(set, contract).unwrap_or((fastest(set), OutOfRange::Position));

@@ -28,7 +28,7 @@ use crate::{
     run::engine::{Engine, Traffic},
     snapshot::root::StateRoot,
     step::Clock,
-    wire::NodeId,
+    wire::{Epoch, NodeId},
 };
 
 /// Steps between two times at which particles change hands.
@@ -54,6 +54,7 @@ pub struct Cluster {
     traffic: Traffic,
     handover_steps: u64,
     since_handover: u64,
+    counts: u16,
     /// Whether cuts follow the times that partitions take.
     balances: bool,
     efforts: BTreeMap<NodeId, Effort>,
@@ -149,7 +150,7 @@ impl Cluster {
         let (common, cpu) = (Common::of(&whole), Arc::new(cpu));
         let part = |&node: &NodeId| {
             let mine = state.particles.iter().filter(|p| cuts.owner(key(p.position.0, bits)) == node).copied();
-            Partition::new(node, &nodes, cuts.clone(), common, mine, Arc::clone(&cpu))
+            Partition::new((node, Epoch(0)), &nodes, cuts.clone(), common, mine, Arc::clone(&cpu))
         };
         let parts: Vec<Partition> = nodes.iter().map(part).collect();
         let mut cluster = Self {
@@ -169,6 +170,7 @@ impl Cluster {
             phases: Phases::default(),
             handover_steps: HANDOVER_STEPS,
             since_handover: 0,
+            counts: 0,
             balances: true,
             efforts: BTreeMap::new(),
         };
@@ -209,7 +211,9 @@ impl Cluster {
 
     /// Energy and centre of mass of the committed state.
     fn count_all(&mut self) -> RecountShare {
-        self.parts.iter_mut().for_each(|part| part.begin_count(self.clock.step));
+        self.counts = self.counts.wrapping_add(1);
+        let (step, id) = (self.clock.step, self.counts);
+        self.parts.iter_mut().for_each(|part| part.begin_count(step, id));
         let ended = self.drive();
         let shares = ended.into_iter().map(|progress| match progress {
             Progress::Counted(share) => *share,
@@ -259,9 +263,14 @@ impl Cluster {
     fn step(&mut self) {
         let next = self.clock.after(1);
         let recount = next % self.rules.energy_every == 0;
-        let cuts = (self.since_handover >= self.handover_steps).then(|| self.next_cuts());
-        self.since_handover = if cuts.is_some() { 1 } else { self.since_handover + 1 };
-        self.parts.iter_mut().for_each(|part| part.begin(next, cuts.clone(), recount));
+        if self.since_handover >= self.handover_steps {
+            let (cuts, step) = (self.next_cuts(), self.clock.step);
+            self.parts.iter_mut().for_each(|part| part.hand_over(step, cuts.clone()));
+            self.drive();
+            self.since_handover = 0;
+        }
+        self.since_handover += 1;
+        self.parts.iter_mut().for_each(|part| part.begin(next, recount));
         let ended = self.drive();
         let violation = ended.iter().filter_map(|progress| match progress {
             Progress::Violated(violation) => Some(violation.as_ref()),
@@ -274,21 +283,16 @@ impl Cluster {
         }
     }
 
-    /// Where partitions are to be cut from now on.
-    fn next_cuts(&mut self) -> Cuts {
-        let cuts = self.parts[0].cuts().clone();
+    /// Where partitions are to be cut from now on, if that is to change.
+    fn next_cuts(&mut self) -> Option<Cuts> {
         let efforts: Vec<(NodeId, Effort)> = std::mem::take(&mut self.efforts).into_iter().collect();
         if !self.balances || efforts.len() < self.parts.len() {
-            return cuts;
+            return None;
         }
-        match rebalanced(&efforts) {
-            Some(shares) => {
-                let sketches: Vec<Sketch> = self.parts.iter_mut().map(Partition::sketch).collect();
-                tracing::debug!("new cuts: shares {shares:?}");
-                Cuts::by_shares(&sketches, &shares)
-            }
-            None => cuts,
-        }
+        let shares = rebalanced(&efforts)?;
+        let sketches: Vec<Sketch> = self.parts.iter_mut().map(Partition::sketch).collect();
+        tracing::debug!("new cuts: shares {shares:?}");
+        Some(Cuts::by_shares(&sketches, &shares))
     }
 
     /// Every partition did the step: whether it counts.

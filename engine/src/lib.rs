@@ -25,6 +25,7 @@ pub mod force;
 pub mod integrator;
 pub mod ledger;
 pub mod math;
+pub mod member;
 pub mod metrics;
 pub mod node;
 pub mod particle;

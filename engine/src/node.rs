@@ -52,7 +52,7 @@ pub struct State {
 }
 
 /// What a run has behind it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct History {
     /// The book.
     pub ledger: Ledger,

@@ -150,9 +150,11 @@ impl Arena {
         Field { bodies, id: &self.id, sources }
     }
 
-    /// The identity in a row.
+    /// The identities of a pair: of two sources the lower first, of a source and a test particle the latter, which is pulled.
     #[must_use]
-    pub fn id(&self, row: usize) -> u64 {
-        self.id[row]
+    pub fn pair(&self, [row, column]: [usize; 2]) -> [u64; 2] {
+        let is_test = self.groups().any(|group| group.tests.real().contains(&row));
+        let [a, b] = [self.id[row], self.id[column]];
+        if is_test || a < b { [a, b] } else { [b, a] }
     }
 }

@@ -23,7 +23,7 @@ pub struct Sketch {
 }
 
 /// Keys of a sketch, at most.
-pub const SKETCH_KEYS: usize = 256;
+pub const SKETCH_KEYS: usize = 128;
 /// Partitions are cut anew if the slowest node takes longer than the mean by more than this many thousandths.
 const TOLERATED_PER_MILLE: u64 = 50;
 

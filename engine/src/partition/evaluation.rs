@@ -108,12 +108,11 @@ impl Partition {
     }
 
     /// Begins to count potential energy. `exchanged`: whether the guests are where they are now.
-    pub(super) fn begin_binding(&mut self, step: u64, exchanged: bool) {
+    pub(super) fn begin_binding(&mut self, step: u64, id: u16, exchanged: bool) {
         if !exchanged {
             self.relink();
         }
-        let mut evaluation = self.evaluation(Purpose::Binding, step, COUNT | self.counts, false);
-        self.counts = (self.counts + 1) % COUNT;
+        let mut evaluation = self.evaluation(Purpose::Binding, step, COUNT | (id & !COUNT), false);
         if exchanged {
             evaluation.halos.clear();
             let shared = Pairing::shared(&self.members, self.me);
@@ -282,7 +281,7 @@ impl Partition {
             Purpose::Impulses(kick) => {
                 let sums = &mut evaluation.sums;
                 let done = self.cpu.add_impulses(&field, &tiles.deal, some, contract, kick, self.plan.guarded, sums);
-                evaluation.name(done.err().map(|pair| [field.id[pair.row], field.id[pair.column]]));
+                evaluation.name(done.err().map(|pair| self.links.arena.pair([pair.row, pair.column])));
                 self.phases.add(Phase::Force, watch.seconds());
             }
             Purpose::Binding => {
@@ -305,7 +304,7 @@ impl Partition {
         let me = self.members.iter().position(|&node| node == self.me).expect("a member");
         let field = arena.field(self.common.sources);
         let done = self.cpu.add_fast_impulses(&field, rows, (me, self.members.len()), kick, &mut evaluation.sums);
-        evaluation.name(done.err().map(|pair| [field.id[pair.row], field.id[pair.column]]));
+        evaluation.name(done.err().map(|pair| arena.pair([pair.row, pair.column])));
         self.phases.add(Phase::Force, watch.seconds());
         self.busy += watch.seconds();
         let guests = self.links.pairing.guests.clone();

@@ -28,11 +28,16 @@ pub(super) struct Handover {
 }
 
 impl Partition {
-    /// Sends away what `cuts` give to others.
-    pub(super) fn begin_handover(&mut self, cuts: Cuts, step: u64) {
+    /// Begins to hand over what belongs to others after `step`: by new cuts, or by those that there are. What changes hands is part of
+    /// the next step.
+    ///
+    /// # Panics
+    /// If a step is being taken or is undecided.
+    pub fn hand_over(&mut self, step: u64, cuts: Option<Cuts>) {
+        self.assert_at_rest();
         assert!(self.undecided.is_empty(), "particles change hands at committed steps only");
         let watch = Stopwatch::start();
-        self.cuts = cuts;
+        self.cuts = cuts.unwrap_or_else(|| self.cuts.clone());
         let others: BTreeSet<NodeId> = self.members.iter().copied().filter(|&node| node != self.me).collect();
         let mut leaving: BTreeMap<NodeId, Vec<Migrant>> = others.iter().map(|&node| (node, Vec::new())).collect();
         let bits = self.common.contract().position_bits();
@@ -79,8 +84,7 @@ impl Partition {
         // What sources give a test particle is booked as reaction, whoever owns it.
         let pending = if migrant.particle.mass.pulls { amounts(migrant.impulse) } else { Amounts::default() };
         let signed = |amounts: Amounts| if leaves { amounts.counter_entry() } else { amounts };
-        let walk = self.walk.as_mut().expect("particles change hands within a step");
-        let entry = walk.peers.entry(node).or_default();
+        let entry = self.carried.entry(node).or_default();
         *entry = entry.plus(signed(whole));
         let entry = self.transfers.entry(node).or_default();
         *entry = entry.plus(signed(pending));
@@ -104,7 +108,7 @@ impl Partition {
         }
         // Others may have changed even where nothing did here.
         self.relink();
-        Ok(Progress::Working)
+        Ok(Progress::HandedOver { step: handover.step })
     }
 
     /// Lets go of those that left, and houses those that came.

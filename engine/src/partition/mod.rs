@@ -126,6 +126,18 @@ pub enum Progress {
     Proposed(Box<Proposal>),
     /// The step cannot be done.
     Violated(Box<Violation>),
+    /// The step was stopped on request, with nothing wrong up to this stage.
+    Held {
+        /// The step.
+        step: u64,
+        /// The stage, as [`Violation::stage`] counts.
+        stage: u16,
+    },
+    /// Every particle is where it belongs.
+    HandedOver {
+        /// The last committed step.
+        step: u64,
+    },
     /// What was to be counted is counted.
     Counted(Box<RecountShare>),
 }
@@ -172,7 +184,10 @@ pub struct Partition {
     walk: Option<Walk>,
     evaluation: Option<Evaluation>,
     handover: Option<Handover>,
-    counts: u16,
+    /// What changed hands since the last step.
+    carried: BTreeMap<NodeId, Amounts>,
+    /// No step goes beyond this stage.
+    halt: Option<u16>,
     /// Blocks that came before they could be used.
     early: BTreeMap<(Kind, u64, u16, NodeId), Vec<u8>>,
     outbox: Vec<Outgoing>,
@@ -197,13 +212,13 @@ pub struct Sent {
 const EARLY_BLOCKS_MAX: usize = 8;
 
 impl Partition {
-    /// The partition of `me` among `members`, with those of `particles` that `cuts` give it.
+    /// The partition of `me` among `members` in an epoch, with these particles, committed. Blocks of other epochs are nothing to it.
     ///
     /// # Panics
     /// If `me` is no member.
     #[must_use]
     pub fn new(
-        me: NodeId,
+        (me, epoch): (NodeId, Epoch),
         members: &[NodeId],
         cuts: Cuts,
         common: Common,
@@ -212,7 +227,7 @@ impl Partition {
     ) -> Self {
         let mut partition = Self {
             me,
-            epoch: Epoch::default(),
+            epoch,
             members: members.to_vec(),
             cuts,
             common,
@@ -230,7 +245,8 @@ impl Partition {
             walk: None,
             evaluation: None,
             handover: None,
-            counts: 0,
+            carried: BTreeMap::new(),
+            halt: None,
             early: BTreeMap::new(),
             outbox: Vec::new(),
             phases: Phases::default(),
@@ -285,7 +301,8 @@ impl Partition {
 
     /// Turns the direction of time, or changes the length of steps; between steps only.
     pub fn set_dt(&mut self, dt: f64) {
-        self.assert_idle();
+        self.assert_at_rest();
+        assert!(self.undecided.is_empty(), "{}: a step is undecided", self.me);
         self.common.dt = dt;
         self.plan = self.common.plan();
         self.fresh = None;
@@ -301,12 +318,25 @@ impl Partition {
         self.committed = self.undecided.remove(0);
     }
 
+    /// What changed hands since the last step: gains from each other partition.
+    #[must_use]
+    pub fn carried(&self) -> &BTreeMap<NodeId, Amounts> {
+        &self.carried
+    }
+
+    /// Counts the present state as proposed, to be committed like a step: that of a copy that was restored.
+    pub fn propose_restored(&mut self) {
+        self.assert_at_rest();
+        self.undecided.push(Columns::of(&self.set));
+    }
+
     /// Takes back everything that is not committed, and what is being done.
     pub fn undo(&mut self) {
         self.undecided.clear();
         self.walk = None;
         self.evaluation = None;
         self.handover = None;
+        self.carried.clear();
         self.outbox.clear();
         self.early.clear();
         self.set.position.clone_from(&self.committed.position);
@@ -413,9 +443,9 @@ impl Partition {
         self.links = evaluation::Links::new(pairing(&self.members, self.me), &self.set);
     }
 
-    fn assert_idle(&self) {
+    fn assert_at_rest(&self) {
         let busy = self.walk.is_some() || self.evaluation.is_some() || self.handover.is_some();
-        assert!(!busy && self.undecided.is_empty(), "{} is in the middle of a step", self.me);
+        assert!(!busy, "{} is in the middle of something", self.me);
     }
 
     fn post(&mut self, to: NodeId, kind: Kind, step: u64, part: u16, bytes: Vec<u8>) {

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Columns, Offence, Partition, Progress, Proposal, RecountShare, Violation, cuts::Cuts};
+use super::{Columns, Offence, Partition, Progress, Proposal, RecountShare, Violation};
 use crate::{
     advance::Book,
     audit::{self, Breach},
     backend::cpu::Bookings,
-    exchange::message::Kind,
     integrator::kernel::{OutOfRange, Totals, momentum_outside, position_outside},
     ledger::Amounts,
     math::{add3, negate3},
@@ -26,35 +25,46 @@ pub(super) struct Walk {
     /// What the particles held before.
     before: Amounts,
     book: Book,
-    pub(super) peers: BTreeMap<NodeId, Amounts>,
+    peers: BTreeMap<NodeId, Amounts>,
     proposal: Option<Box<Proposal>>,
 }
 
 impl Partition {
-    /// Begins a step. With `cuts`, particles change hands first, so that each is where these say. With `recount`, energy and centre of
-    /// mass are counted after it.
+    /// Begins a step. With `recount`, energy and centre of mass are counted after it.
     ///
     /// # Panics
-    /// If a step is being taken, or if particles would change hands while a step is undecided.
-    pub fn begin(&mut self, step: u64, cuts: Option<Cuts>, recount: bool) {
-        assert!(self.walk.is_none() && self.evaluation.is_none(), "{} is in the middle of a step", self.me);
+    /// If something is being done already.
+    pub fn begin(&mut self, step: u64, recount: bool) {
+        self.assert_at_rest();
         self.busy = 0.0;
-        let peers = BTreeMap::new();
-        let before = self.held();
+        // What changed hands since the last step belongs to this one.
+        let peers = std::mem::take(&mut self.carried);
+        let handed = peers.values().fold(Amounts::default(), |sum, gained| sum.plus(*gained));
+        let before = self.held().plus(handed.counter_entry());
+        self.halt = None;
         self.walk = Some(Walk { step, stage: 0, recount, before, book: Book::default(), peers, proposal: None });
-        if let Some(cuts) = cuts {
-            self.begin_handover(cuts, step);
-        }
     }
 
-    /// Begins to count energy and centre of mass where the particles are, committed and all together.
+    /// Somebody found something wrong at this stage (as [`super::Violation::stage`] counts): the step goes no further than through it.
+    pub fn halt(&mut self, stage: u16) {
+        self.halt = Some(stage);
+    }
+
+    /// How far the step is, as [`super::Violation::stage`] counts.
+    fn phase(&self) -> u16 {
+        let stage = self.walk.as_ref().map_or(0, |walk| 2 * walk.stage as u16);
+        if self.evaluation.is_some() || self.fresh.is_none() { stage } else { stage + 1 }
+    }
+
+    /// Begins to count energy and centre of mass where the particles are, committed and all together. `id` is the same for all and
+    /// another one for each count.
     ///
     /// # Panics
-    /// If a step is being taken.
-    pub fn begin_count(&mut self, step: u64) {
-        assert!(self.walk.is_none() && self.evaluation.is_none(), "{} is in the middle of a step", self.me);
+    /// If something is being done already.
+    pub fn begin_count(&mut self, step: u64, id: u16) {
+        self.assert_at_rest();
         let current = self.links.current;
-        self.begin_binding(step, current);
+        self.begin_binding(step, id, current);
     }
 
     /// Works for about two milliseconds, or less.
@@ -64,6 +74,15 @@ impl Partition {
     pub fn work(&mut self) -> Result<Progress, Offence> {
         if self.handover.is_some() {
             return self.work_on_handover();
+        }
+        if let (Some(halt), Some(walk)) = (self.halt, &self.walk)
+            && self.phase() > halt
+        {
+            let (step, stage) = (walk.step, halt);
+            self.walk = None;
+            self.evaluation = None;
+            self.fresh = None;
+            return Ok(Progress::Held { step, stage });
         }
         if self.evaluation.is_some() {
             return self.work_on_evaluation();
@@ -131,7 +150,7 @@ impl Partition {
                     return self.propose(proposal);
                 }
                 self.walk.as_mut().expect("there is a step").proposal = Some(Box::new(proposal));
-                self.begin_binding(step, true);
+                self.begin_binding(step, 0, true);
                 Progress::Working
             }
         }
@@ -219,11 +238,5 @@ impl Partition {
         };
         let row = set.real_rows().max_by(|&a, &b| speed(a).total_cmp(&speed(b)));
         row.map_or(u64::MAX, |row| set.id[row])
-    }
-
-    /// Whether a block of this kind for this step is awaited or may be: for tests of order.
-    #[must_use]
-    pub fn holds_early(&self, kind: Kind) -> usize {
-        self.early.keys().filter(|(k, ..)| *k == kind).count()
     }
 }

@@ -25,7 +25,7 @@ use crate::{
 pub const MAGIC: &[u8; 8] = b"EMMYCKPT";
 /// The version that this program writes, and the only one that it reads.
 pub const VERSION: u32 = 1;
-const RECORD_BYTES: usize = 72;
+pub(crate) const RECORD_BYTES: usize = 72;
 const HASH_BYTES: usize = 32;
 const FIXED_BYTES: usize = 8 + 4 + 8;
 /// Headers hold a scenario (at most 64 MiB) and the names of particles: what claims to be longer is damaged.
@@ -150,7 +150,7 @@ pub fn encode(checkpoint: &Checkpoint) -> Vec<u8> {
     bytes
 }
 
-fn record(particle: &Particle) -> [i64; RECORD_BYTES / 8] {
+pub(crate) fn record(particle: &Particle) -> [i64; RECORD_BYTES / 8] {
     let ([x, y, z], [px, py, pz]) = (particle.position.0, particle.momentum.0);
     // A test particle is one whose record says so by a negative mass.
     let mass = if particle.mass.pulls { particle.mass.quanta } else { -particle.mass.quanta };
@@ -205,7 +205,7 @@ pub fn decode(bytes: &[u8], path: &Path) -> Result<Checkpoint, CheckpointError> 
     Ok(Checkpoint { header, particles })
 }
 
-fn particle(record: &[u8; RECORD_BYTES]) -> Particle {
+pub(crate) fn particle(record: &[u8; RECORD_BYTES]) -> Particle {
     let word = |k: usize| i64::from_le_bytes(record[8 * k..8 * k + 8].try_into().expect("eight bytes"));
     let mass = word(7);
     Particle {

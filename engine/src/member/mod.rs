@@ -1,0 +1,742 @@
+//! A node of a run on many nodes: its partition, its part in the step protocol, and what it carries from one to the other.
+//!
+//! Nobody is waited for. The owner polls, says what time it is, and hears how soon to poll again; servers do so with a network and a
+//! clock, tests with a simulated one. What is decided is decided by [`crate::coordinator`]; what is computed, by [`crate::partition`].
+
+pub mod judge;
+pub mod message;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, OnceLock},
+};
+
+use self::{
+    judge::{Physics, read_notes},
+    message::{
+        Ask, Counted, Extra, Grant, Kept, Kind, MESSAGE_BYTES_MAX, News, Snapshot, read_particles, write_particles,
+    },
+};
+use crate::{
+    audit::BreachReport,
+    backend::cpu::Cpu,
+    commit::Breaches,
+    coordinator::{
+        Account, AuditEvent, Boundary, Cause, Config, CopyRecord, CopyShare, Decision, Holding, Input, Letter, Machine,
+        Options, Output, Share, Verdict,
+    },
+    ledger::Amounts,
+    metrics::Phases,
+    node::{History, State},
+    particle::{Names, Particle},
+    partition::{
+        Common, Partition, Progress,
+        cuts::{Cuts, Sketch},
+        keys::key,
+        share::Whole,
+    },
+    snapshot::root::StateRoot,
+    step::Clock,
+    transport::{Event, PostError, Tag, Transport},
+    wire::{Epoch, Incarnation, NodeId, Time, decode, encode},
+};
+
+/// Everything that all nodes of a run know at its start, from the scenario alone.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The particles, and what they are moved by.
+    pub state: State,
+    /// Who takes part, in which life.
+    pub nodes: Vec<(NodeId, Incarnation)>,
+    /// Who owns what.
+    pub cuts: Cuts,
+}
+
+impl Setup {
+    /// A setup in which all nodes own equally many particles.
+    #[must_use]
+    pub fn even(state: State, nodes: Vec<(NodeId, Incarnation)>) -> Self {
+        let bits = state.law.contract.position_bits();
+        let mut keys: Vec<u128> = state.particles.iter().map(|p| key(p.position.0, bits)).collect();
+        let shares: Vec<(NodeId, u64)> = nodes.iter().map(|(node, _)| (*node, 1)).collect();
+        let cuts = Cuts::by_shares(&[Sketch::of(&mut keys)], &shares);
+        Self { state, nodes, cuts }
+    }
+
+    fn common(&self) -> Common {
+        let state = &self.state;
+        Common::of(&Whole {
+            particles: &state.particles,
+            quanta: state.quanta,
+            law: state.law,
+            splitting: state.splitting,
+            dt: state.clock.signed_dt(),
+            rules: state.rules,
+        })
+    }
+
+    /// What a node owns at the start.
+    fn particles_of(&self, node: NodeId) -> Vec<Particle> {
+        let bits = self.state.law.contract.position_bits();
+        let mine = |p: &&Particle| self.cuts.owner(key(p.position.0, bits)) == node;
+        self.state.particles.iter().filter(mine).copied().collect()
+    }
+
+    /// The copy of step 0 that everybody has.
+    fn genesis(&self) -> CopyRecord {
+        let angular = self.state.rules.angular_momentum;
+        let holding = |&(node, incarnation): &(NodeId, Incarnation)| {
+            let (held, root) = held_by(&self.particles_of(node), angular);
+            Holding { node, incarnation, held, root }
+        };
+        let partitions: Vec<Holding> = self.nodes.iter().map(holding).collect();
+        let root = partitions.iter().fold(0, |sum: u128, part| sum.wrapping_add(part.root));
+        CopyRecord { step: 0, root, partitions }
+    }
+}
+
+/// What particles hold, energy aside, and their share of the state root.
+fn held_by(particles: &[Particle], angular: bool) -> (Amounts, u128) {
+    let mut root = StateRoot::default();
+    let mut held = Amounts::default();
+    for particle in particles {
+        let whole = Amounts::of_impulse(particle.position.0, particle.momentum.0);
+        let one = Amounts { count: 1, mass: i128::from(particle.mass.quanta), ..whole };
+        held = held.plus(one);
+        root.add(particle.id, particle.position, particle.momentum, particle.mass);
+    }
+    if !angular {
+        held.angular_momentum = [0; 3];
+    }
+    (held, root.0)
+}
+
+/// What the partition is to do next.
+#[derive(Clone, Debug)]
+enum Task {
+    Step(u64),
+    HandOver { step: u64, boundary: Boundary, buddy: Option<NodeId> },
+    Count(Ask),
+}
+
+/// Blocks of epochs that have not begun here, from one peer, at most.
+const FUTURE_BLOCKS_MAX: usize = 16;
+/// How long the client waits for news while steps are taken [ns].
+const NEWS_NS: u64 = 5_000_000;
+/// Remarks that are kept for the client, at most.
+const REMARKS_MAX: usize = 256;
+
+/// What an owner needs to know after a poll.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activity {
+    /// There is work: poll again at once.
+    Busy,
+    /// Nothing to do before this time, unless something comes.
+    Idle {
+        /// When to poll again at the latest.
+        until: Time,
+    },
+}
+
+/// A node of a run.
+pub struct Member<T> {
+    me: NodeId,
+    life: Incarnation,
+    setup: Setup,
+    common: Common,
+    names: Names,
+    start: Clock,
+    machine: Machine,
+    transport: T,
+    cpu: Arc<Cpu>,
+    history: Arc<OnceLock<History>>,
+    partition: Option<Partition>,
+    tasks: VecDeque<Task>,
+    /// The step or the task that the partition is at.
+    at: Option<Task>,
+    snapshots: BTreeMap<u64, Snapshot>,
+    copies: BTreeMap<(NodeId, u64), Snapshot>,
+    /// A copy that the buddy has yet to acknowledge.
+    copying: Option<(Epoch, CopyShare)>,
+    future: Vec<(NodeId, Tag, Vec<u8>)>,
+    next_boundary: u64,
+    effort_ns: u64,
+    notes: Vec<u8>,
+    breaches: Breaches,
+    remarks: Vec<String>,
+    events: Vec<AuditEvent>,
+    phases: Phases,
+    granted: u64,
+    news_at: Option<Time>,
+    /// What the client was told last: whether all allowed steps are done, whether the run is over, the epoch.
+    told: Option<(bool, bool, Epoch)>,
+    collect: Option<Ask>,
+    letters: u64,
+    stopped: bool,
+}
+
+impl<T: std::fmt::Debug> std::fmt::Debug for Member<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Member").field("me", &self.me).field("life", &self.life).finish_non_exhaustive()
+    }
+}
+
+impl<T: Transport> Member<T> {
+    /// A member from the start of a run.
+    ///
+    /// # Panics
+    /// If it is not among the nodes of the setup.
+    #[must_use]
+    pub fn starting(me: NodeId, setup: Setup, cpu: Arc<Cpu>, transport: T, options: Options, now: Time) -> Self {
+        let life = setup.nodes.iter().find(|(node, _)| *node == me).expect("a node of the run").1;
+        Self::with(me, life, setup, cpu, transport, now, |genesis, judge| {
+            Machine::starting(me, genesis, judge, options, now)
+        })
+    }
+
+    /// A node that was started anew in the middle of a run: it asks to be taken in.
+    #[must_use]
+    pub fn joining(
+        (me, life): (NodeId, Incarnation),
+        setup: Setup,
+        cpu: Arc<Cpu>,
+        transport: T,
+        options: Options,
+        now: Time,
+    ) -> Self {
+        let roster = setup.nodes.iter().map(|(node, _)| *node).collect();
+        Self::with(me, life, setup, cpu, transport, now, |genesis, judge| {
+            (Machine::joining((me, life), genesis, roster, judge, options, now), Vec::new())
+        })
+    }
+
+    fn with(
+        me: NodeId,
+        life: Incarnation,
+        setup: Setup,
+        cpu: Arc<Cpu>,
+        transport: T,
+        now: Time,
+        machine: impl FnOnce(CopyRecord, Box<dyn crate::coordinator::Judge>) -> (Machine, Vec<Output>),
+    ) -> Self {
+        let history = Arc::new(OnceLock::new());
+        if let Some(known) = setup.state.history.clone() {
+            history.set(known).expect("it is new");
+        }
+        let state = &setup.state;
+        let physics =
+            Physics { rules: state.rules, quanta: state.quanta, start: state.clock, history: Arc::clone(&history) };
+        let (machine, outputs) = machine(setup.genesis(), Box::new(physics));
+        let mut member = Self {
+            me,
+            life,
+            common: setup.common(),
+            names: state.names.clone(),
+            start: state.clock,
+            machine,
+            transport,
+            cpu,
+            history,
+            partition: None,
+            tasks: VecDeque::new(),
+            at: None,
+            snapshots: BTreeMap::new(),
+            copies: BTreeMap::new(),
+            copying: None,
+            future: Vec::new(),
+            next_boundary: 0,
+            effort_ns: 0,
+            notes: Vec::new(),
+            breaches: Breaches::default(),
+            remarks: Vec::new(),
+            events: Vec::new(),
+            phases: Phases::default(),
+            granted: 0,
+            news_at: None,
+            told: None,
+            collect: None,
+            letters: 0,
+            stopped: false,
+            setup,
+        };
+        member.obey(outputs, now);
+        member
+    }
+
+    /// The node.
+    #[must_use]
+    pub fn me(&self) -> NodeId {
+        self.me
+    }
+
+    /// Its part in the step protocol.
+    #[must_use]
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// What carries its blocks.
+    pub fn transport_mut(&mut self) -> &mut T {
+        &mut self.transport
+    }
+
+    /// Its particles.
+    pub fn partition_mut(&mut self) -> Option<&mut Partition> {
+        self.partition.as_mut()
+    }
+
+    /// Whether the run is over here.
+    #[must_use]
+    pub fn stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// What is to be written to the audit log.
+    pub fn take_events(&mut self) -> Vec<AuditEvent> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// Where the time went.
+    #[must_use]
+    pub fn phases(&self) -> &Phases {
+        &self.phases
+    }
+
+    /// The operator wants this node to go on without the others.
+    pub fn go_on_alone(&mut self, now: Time) {
+        self.tell(Input::GoOnAlone, now);
+    }
+
+    /// Takes in what came, does what is due, and works a little.
+    pub fn poll(&mut self, now: Time) -> Activity {
+        while let Some(event) = self.transport.poll(now) {
+            self.take(event, now);
+        }
+        if now >= self.machine.wake() {
+            self.tell(Input::Tick, now);
+        }
+        self.begin_next();
+        let busy = self.work(now);
+        self.send_blocks();
+        self.answer_collect();
+        self.send_news(now, false);
+        // What was just posted goes out now, not after the next bit of work.
+        while let Some(event) = self.transport.poll(now) {
+            self.take(event, now);
+        }
+        if busy || self.begins_at_once() { Activity::Busy } else { Activity::Idle { until: self.machine.wake() } }
+    }
+
+    fn begins_at_once(&self) -> bool {
+        self.at.is_none() && !self.tasks.is_empty() && self.partition.is_some()
+    }
+
+    fn tell(&mut self, input: Input, now: Time) {
+        let outputs = self.machine.step(now, input);
+        self.obey(outputs, now);
+    }
+
+    // ---------------------------------------------------------------------------------------- what comes
+
+    fn take(&mut self, event: Event, now: Time) {
+        match event {
+            Event::Received { from, incarnation, tag, bytes } => match Kind::of(tag.kind) {
+                None => self.take_block(from, tag, bytes),
+                Some(kind) => self.take_message(from, incarnation, kind, tag, &bytes, now),
+            },
+            Event::Delivered { .. } => {}
+            Event::Restarted { peer, incarnation } => {
+                tracing::info!("{peer} is there in another life ({})", incarnation.0);
+            }
+        }
+    }
+
+    /// A block of a step, for the partition: now, or when its epoch begins here.
+    fn take_block(&mut self, from: NodeId, tag: Tag, bytes: Vec<u8>) {
+        let epoch = self.machine.epoch();
+        if tag.epoch > epoch {
+            if self.future.iter().filter(|(sender, ..)| *sender == from).count() < FUTURE_BLOCKS_MAX {
+                self.future.push((from, tag, bytes));
+            } else {
+                self.remark(format!("{from} is far ahead: a block of {} is dropped", tag.epoch));
+            }
+            return;
+        }
+        if let Some(partition) = self.partition.as_mut().filter(|_| tag.epoch == epoch)
+            && let Err(offence) = partition.take(from, tag, bytes)
+        {
+            self.remark(offence.to_string());
+        }
+    }
+
+    fn take_message(&mut self, from: NodeId, incarnation: Incarnation, kind: Kind, tag: Tag, bytes: &[u8], now: Time) {
+        let taken = match (kind, from == NodeId::CLIENT) {
+            (Kind::Letter, false) => Letter::from_bytes(bytes).map(|letter| {
+                self.tell(Input::Message { from, incarnation, letter: Box::new(letter) }, now);
+            }),
+            (Kind::Copy, false) => self.keep_copy(from, tag, bytes, now),
+            (Kind::Kept, false) => {
+                decode(bytes, "receipt", MESSAGE_BYTES_MAX).map(|kept| self.copy_kept(from, kept, now))
+            }
+            (Kind::Grant, true) => decode(bytes, "grant", MESSAGE_BYTES_MAX).map(|grant| self.take_grant(grant, now)),
+            (Kind::Collect, true) => decode(bytes, "question", MESSAGE_BYTES_MAX).map(|ask| self.collect = Some(ask)),
+            (Kind::Count, true) => {
+                decode(bytes, "question", MESSAGE_BYTES_MAX).map(|ask| self.tasks.push_back(Task::Count(ask)))
+            }
+            _ => {
+                self.remark(format!("{from} may not send a message of kind {kind:?}"));
+                Ok(())
+            }
+        };
+        if let Err(error) = taken {
+            self.remark(format!("{from} sent what cannot be read: {error}"));
+        }
+    }
+
+    fn take_grant(&mut self, grant: Grant, now: Time) {
+        if self.history.set(grant.history).is_ok() {
+            tracing::debug!("{}: the books are open", self.me);
+        }
+        self.granted = self.granted.max(grant.up_to);
+        self.tell(Input::Grant { up_to: grant.up_to }, now);
+        self.send_news(now, true);
+    }
+
+    fn remark(&mut self, remark: String) {
+        tracing::warn!("{}: {remark}", self.me);
+        if self.remarks.len() < REMARKS_MAX {
+            self.remarks.push(remark);
+        }
+    }
+
+    // ---------------------------------------------------------------------------------------- what is to be done
+
+    fn obey(&mut self, outputs: Vec<Output>, now: Time) {
+        for output in outputs {
+            match output {
+                Output::Send { to, letter } => {
+                    self.letters += 1;
+                    let tag = Tag { epoch: Epoch(u32::MAX), step: self.letters, kind: Kind::Letter as u16, part: 0 };
+                    self.post(to, tag, letter.to_bytes());
+                }
+                Output::Start(config) => self.start(&config, now),
+                Output::Compute { step } => self.tasks.push_back(Task::Step(step)),
+                Output::Commit(decision) => self.commit(&decision),
+                Output::Again { .. } => self.partition.as_mut().expect("it proposed the step").commit(),
+                Output::Undo(decision) => self.undo(&decision),
+                Output::Boundary { step, boundary, buddy } => {
+                    self.tasks.push_back(Task::HandOver { step, boundary, buddy });
+                }
+                Output::Halt { step, stage } => self.halt(step, stage, now),
+                Output::DropCopiesBefore { step } => {
+                    self.snapshots.retain(|kept, _| *kept >= step);
+                    self.copies.retain(|(_, kept), _| *kept >= step);
+                }
+                Output::Record(event) => self.events.push(event),
+                Output::Stop => {
+                    self.stopped = true;
+                    self.news_at = None;
+                }
+                Output::Expelled => {
+                    self.partition = None;
+                    self.tasks.clear();
+                    self.at = None;
+                    self.remark("left out of the run; asks to be taken in again".into());
+                }
+            }
+        }
+    }
+
+    fn post(&mut self, to: NodeId, tag: Tag, bytes: Vec<u8>) {
+        match self.transport.post(to, tag, bytes) {
+            Ok(()) => {}
+            // Letters are sent again; who does not read is suspected before long.
+            Err(error @ (PostError::Full { .. } | PostError::Unknown(_))) => tracing::debug!("{}: {error}", self.me),
+            Err(error @ PostError::Oversize { .. }) => self.remark(error.to_string()),
+        }
+    }
+
+    /// A new epoch: takes what it is given of the copy from which all begin.
+    fn start(&mut self, config: &Config, now: Time) {
+        self.transport.cancel_before(config.epoch);
+        self.tasks.clear();
+        self.at = None;
+        self.copying = None;
+        self.collect = None;
+        (self.next_boundary, self.effort_ns) = (config.next_boundary, 0);
+        if !config.notes.is_empty() {
+            self.notes.clone_from(&config.notes);
+        }
+        let step = config.restart.step;
+        let mut particles = Vec::new();
+        let mut cuts = None;
+        for (&owner, _) in config.adoption.iter().filter(|(_, adopter)| **adopter == self.me) {
+            let snapshot = self.snapshot_of(owner, step);
+            particles.extend(snapshot.particles);
+            cuts = cuts.or(Some(snapshot.cuts));
+        }
+        let cuts = config.adoption.iter().fold(cuts.unwrap_or_else(|| Cuts::whole(self.me)), |cuts, (&from, &to)| {
+            if from == to { cuts } else { cuts.adopted(from, to) }
+        });
+        let (held, root) = held_by(&particles, self.common.rules.angular_momentum);
+        let members: Vec<NodeId> = config.nodes().collect();
+        let me = (self.me, config.epoch);
+        let mut partition =
+            Partition::new(me, &members, cuts.clone(), self.common, particles.iter().copied(), Arc::clone(&self.cpu));
+        partition.pack(self.transport.capabilities().crosses_a_network);
+        partition.propose_restored();
+        self.partition = Some(partition);
+        // What was restored is this node's own copy of that step from now on.
+        self.snapshots.insert(step, Snapshot { cuts, particles });
+        let future = std::mem::take(&mut self.future);
+        future.into_iter().for_each(|(from, tag, bytes)| self.take_block(from, tag, bytes));
+        let share = Share { held, gained: Vec::new(), root, extra: encode(&Extra::default()), work_ns: 0 };
+        self.tell(Input::Proposed { epoch: config.epoch, step, share }, now);
+    }
+
+    /// What a node owned after a step that was copied.
+    fn snapshot_of(&self, owner: NodeId, step: u64) -> Snapshot {
+        if step == 0 {
+            return Snapshot { cuts: self.setup.cuts.clone(), particles: self.setup.particles_of(owner) };
+        }
+        let own = self.snapshots.get(&step).filter(|_| owner == self.me);
+        let kept = own.or_else(|| self.copies.get(&(owner, step)));
+        kept.unwrap_or_else(|| panic!("{} was given what it does not keep: {owner} after step {step}", self.me)).clone()
+    }
+
+    fn commit(&mut self, decision: &Decision) {
+        self.partition.as_mut().expect("it proposed the step").commit();
+        self.next_boundary = decision.next_boundary;
+        self.notes.clone_from(&decision.notes);
+        match &decision.verdict {
+            Verdict::CommitAndRecord(breach) | Verdict::CommitAndStop(breach) => {
+                let breach = breach.clone();
+                self.breached(decision.step, breach, false);
+            }
+            _ => {}
+        }
+        self.breaches.stopped |= decision.verdict.is_stop();
+    }
+
+    fn breached(&mut self, step: u64, breach: crate::audit::Breach, undone: bool) {
+        let step = self.start.after(step);
+        let breach = breach.renamed(&self.names);
+        self.breaches.record(BreachReport { step, time: step as f64 * self.start.dt, breach, undone });
+    }
+
+    fn undo(&mut self, decision: &Decision) {
+        self.tasks.clear();
+        self.at = None;
+        if let Some(partition) = &mut self.partition {
+            partition.undo();
+        }
+        let Verdict::Undo { cause, .. } = &decision.verdict else { return };
+        if decision.verdict.is_stop() {
+            self.breaches.stopped = true;
+            match cause {
+                Cause::Violation { breach, .. } | Cause::Judged(breach) => {
+                    self.breached(decision.step, breach.clone(), true);
+                }
+                Cause::Entry(fault) => self.remark(format!("step {}: {fault}", self.start.after(decision.step))),
+            }
+        } else {
+            self.remark(format!("step {} is taken again: {cause}", self.start.after(decision.step)));
+        }
+    }
+
+    fn halt(&mut self, step: u64, stage: u16, now: Time) {
+        let waits = self.tasks.iter().position(|task| matches!(task, Task::Step(waiting) if *waiting == step));
+        if let Some(at) = waits {
+            self.tasks.remove(at);
+            let epoch = self.machine.epoch();
+            self.tell(Input::Held { epoch, step, stage }, now);
+        } else if let (Some(Task::Step(at)), Some(partition)) = (&self.at, &mut self.partition)
+            && *at == step
+        {
+            partition.halt(stage);
+        }
+    }
+
+    // ---------------------------------------------------------------------------------------- work
+
+    fn begin_next(&mut self) {
+        let Some(partition) = self.partition.as_mut().filter(|_| self.at.is_none()) else { return };
+        let Some(task) = self.tasks.pop_front() else { return };
+        match &task {
+            Task::Step(step) => {
+                let recount = self.start.after(*step) % self.common.rules.energy_every == 0;
+                partition.begin(*step, recount);
+            }
+            Task::HandOver { step, boundary, .. } => {
+                let cuts = (!boundary.cuts.is_empty()).then(|| {
+                    decode::<Cuts>(&boundary.cuts, "cuts", crate::coordinator::CUTS_BYTES_MAX).expect("cuts of a judge")
+                });
+                partition.hand_over(*step, cuts);
+            }
+            Task::Count(ask) => {
+                if ask.epoch != self.machine.epoch() || ask.step != self.machine.committed() {
+                    return;
+                }
+                partition.begin_count(ask.step, ask.id);
+            }
+        }
+        self.at = Some(task);
+    }
+
+    /// Whether there is more to do.
+    fn work(&mut self, now: Time) -> bool {
+        let Some(partition) = self.partition.as_mut().filter(|_| self.at.is_some()) else { return false };
+        let progress = partition.work();
+        self.phases.add_all(&partition.take_phases());
+        match progress {
+            Ok(Progress::Working) => return true,
+            Ok(Progress::Waiting | Progress::Idle) => return false,
+            Ok(ended) => self.end_task(ended, now),
+            Err(offence) => {
+                // The sender has proved who it is: its own code or memory is at fault.
+                self.remark(offence.to_string());
+                return false;
+            }
+        }
+        true
+    }
+
+    fn end_task(&mut self, ended: Progress, now: Time) {
+        let task = self.at.take();
+        let epoch = self.machine.epoch();
+        match (ended, task) {
+            (Progress::Proposed(proposal), _) => {
+                self.effort_ns += proposal.nanoseconds;
+                let last = proposal.step + 1 == self.next_boundary;
+                let partition = self.partition.as_mut().expect("it worked");
+                let sketch = last.then(|| partition.sketch());
+                let extra = Extra { recount: proposal.recount, sketch, effort_ns: self.effort_ns };
+                let share = message::share(&proposal, &extra);
+                self.tell(Input::Proposed { epoch, step: proposal.step, share }, now);
+            }
+            (Progress::Violated(violation), _) => {
+                let order = (violation.order[0], violation.order[1]);
+                let (step, stage, breach) = (violation.step, violation.stage, violation.breach);
+                self.tell(Input::Violated { epoch, step, stage, order, breach }, now);
+            }
+            (Progress::Held { step, stage }, _) => self.tell(Input::Held { epoch, step, stage }, now),
+            (Progress::HandedOver { step }, Some(Task::HandOver { boundary, buddy, .. })) => {
+                self.effort_ns = 0;
+                if boundary.copy {
+                    self.copy(step, buddy, now);
+                }
+            }
+            (Progress::Counted(share), Some(Task::Count(ask))) => self.answer_count(ask, *share),
+            (ended, task) => unreachable!("{task:?} ended with {ended:?}"),
+        }
+    }
+
+    fn send_blocks(&mut self) {
+        let Some(partition) = &mut self.partition else { return };
+        let outgoing: Vec<_> = partition.outbox().collect();
+        for block in outgoing {
+            self.post(block.to, block.tag, block.bytes);
+        }
+    }
+
+    // ---------------------------------------------------------------------------------------- copies
+
+    /// Keeps a snapshot of the committed state, and sends a copy of it to the buddy.
+    fn copy(&mut self, step: u64, buddy: Option<NodeId>, now: Time) {
+        let partition = self.partition.as_mut().expect("it handed over");
+        let (particles, cuts) = (partition.particles(), partition.cuts().clone());
+        let (held, root) = held_by(&particles, self.common.rules.angular_momentum);
+        let gained = partition.carried().iter().map(|(&node, &gained)| (Account::Peer(node), gained)).collect();
+        let share = Share { held, gained, root, extra: Vec::new(), work_ns: 0 };
+        let epoch = self.machine.epoch();
+        let copy = CopyShare { step, share };
+        match buddy {
+            Some(buddy) => {
+                let tag = Tag { epoch, step, kind: Kind::Copy as u16, part: 0 };
+                self.post(buddy, tag, write_particles(&cuts, &particles));
+                self.copying = Some((epoch, copy));
+            }
+            None => self.tell(Input::Copied { epoch, copy }, now),
+        }
+        self.snapshots.insert(step, Snapshot { cuts, particles });
+    }
+
+    /// Keeps what another node owns.
+    fn keep_copy(&mut self, owner: NodeId, tag: Tag, bytes: &[u8], now: Time) -> Result<(), crate::wire::DecodeError> {
+        if tag.epoch != self.machine.epoch() {
+            return Ok(());
+        }
+        let (cuts, particles) = read_particles::<Cuts>(bytes)?;
+        let (_, root) = held_by(&particles, false);
+        self.copies.insert((owner, tag.step), Snapshot { cuts, particles });
+        self.tell(Input::Stored { owner, step: tag.step }, now);
+        let receipt = Tag { kind: Kind::Kept as u16, ..tag };
+        self.post(owner, receipt, encode(&Kept { step: tag.step, root }));
+        Ok(())
+    }
+
+    fn copy_kept(&mut self, from: NodeId, kept: Kept, now: Time) {
+        let fits = self.copying.as_ref().is_some_and(|(_, copy)| copy.step == kept.step);
+        if !fits {
+            return;
+        }
+        let (epoch, copy) = self.copying.take().expect("it was seen just now");
+        if copy.share.root == kept.root {
+            self.tell(Input::Copied { epoch, copy }, now);
+        } else {
+            self.remark(format!("{from} keeps another copy of step {} than was sent to it", kept.step));
+        }
+    }
+
+    // ---------------------------------------------------------------------------------------- the client
+
+    /// Sends the particles, if they were asked for and are where they were asked for.
+    fn answer_collect(&mut self) {
+        let Some(ask) = self.collect else { return };
+        let there = ask.epoch == self.machine.epoch() && ask.step == self.machine.committed();
+        let at_rest = self.at.is_none() && self.tasks.is_empty();
+        let Some(partition) = self.partition.as_mut().filter(|_| there && at_rest) else { return };
+        let bytes = write_particles(&ask, &partition.particles());
+        self.collect = None;
+        let tag = Tag { epoch: ask.epoch, step: ask.step, kind: Kind::Particles as u16, part: ask.id };
+        self.post(NodeId::CLIENT, tag, bytes);
+    }
+
+    fn answer_count(&mut self, ask: Ask, share: crate::partition::RecountShare) {
+        let partition = self.partition.as_ref().expect("it counted");
+        let counted = Counted { ask, share, held: partition.held(), root: partition.root().0 };
+        let tag = Tag { epoch: ask.epoch, step: ask.step, kind: Kind::Counted as u16, part: ask.id };
+        self.post(NodeId::CLIENT, tag, encode(&counted));
+    }
+
+    /// Tells the client where the run stands, if this node decides: now and then, at once when the last allowed step is done, and when it
+    /// asks.
+    fn send_news(&mut self, now: Time, asked: bool) {
+        let Some(config) = self.machine.config().filter(|config| config.coordinator == self.me) else { return };
+        let head = self.machine.head();
+        let done = head.step >= self.granted || self.stopped;
+        let due = self.news_at.is_none_or(|at| now >= at.plus(if done { 20 * NEWS_NS } else { NEWS_NS }));
+        let news = News {
+            epoch: config.epoch,
+            coordinator: config.coordinator,
+            members: config.nodes().collect(),
+            index: head.index,
+            step: self.machine.committed(),
+            root: head.root,
+            notes: None,
+            breaches: Vec::new(),
+            stopped: self.stopped,
+            remarks: Vec::new(),
+        };
+        let mark = (news.step >= self.granted, news.stopped, news.epoch);
+        if !(due || asked || self.told != Some(mark)) {
+            return;
+        }
+        (self.news_at, self.told) = (Some(now), Some(mark));
+        let (breaches, remarks) = (self.breaches.reports.clone(), self.remarks.clone());
+        let news = News { notes: read_notes(&self.notes), breaches, remarks, ..news };
+        self.letters += 1;
+        let tag = Tag { epoch: Epoch(u32::MAX), step: self.letters, kind: Kind::News as u16, part: 0 };
+        self.post(NodeId::CLIENT, tag, encode(&news));
+    }
+}
