@@ -12,14 +12,14 @@ use emmy::{
 };
 
 /// What a datagram may carry: 1200 bytes less the headers below.
-pub const PAYLOAD_MAX: usize = 1167;
+pub(crate) const PAYLOAD_MAX: usize = 1167;
 
 /// SplitMix64.
 #[derive(Clone, Debug)]
-pub struct Random(pub u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -27,15 +27,15 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    pub fn below(&mut self, end: u64) -> u64 {
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.next() % end.max(1)
     }
 
-    pub fn permille(&mut self, chance: u64) -> bool {
+    pub(crate) fn permille(&mut self, chance: u64) -> bool {
         self.below(1000) < chance
     }
 
-    pub fn bytes(&mut self, length: usize) -> Vec<u8> {
+    pub(crate) fn bytes(&mut self, length: usize) -> Vec<u8> {
         let mut bytes = vec![0; length];
         for word in bytes.chunks_mut(8) {
             word.copy_from_slice(&self.next().to_le_bytes()[..word.len()]);
@@ -46,34 +46,34 @@ impl Random {
 
 /// What the links do to datagrams.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Links {
+pub(crate) struct Links {
     /// One way [ns].
-    pub delay: u64,
+    pub(crate) delay: u64,
     /// On top, evenly spread: reorders [ns].
-    pub jitter: u64,
-    pub loss_permille: u64,
+    pub(crate) jitter: u64,
+    pub(crate) loss_permille: u64,
     /// Chance that a burst of losses begins, and that it goes on.
-    pub burst_permille: (u64, u64),
-    pub repeat_permille: u64,
+    pub(crate) burst_permille: (u64, u64),
+    pub(crate) repeat_permille: u64,
     /// Of the repeated ones, those that come up to ten seconds late.
-    pub very_late_permille: u64,
+    pub(crate) very_late_permille: u64,
     /// Bytes per second and link; 0 is without end.
-    pub bandwidth: u64,
+    pub(crate) bandwidth: u64,
     /// What may wait before a link [bytes].
-    pub queue_bytes: u64,
+    pub(crate) queue_bytes: u64,
     /// Nothing passes from and until [ns].
-    pub blackout: (u64, u64),
+    pub(crate) blackout: (u64, u64),
 }
 
 /// The end of a node, shared with the world.
 #[derive(Debug, Default)]
-pub struct Port {
+pub(crate) struct Port {
     outbox: Vec<(NodeId, Vec<u8>)>,
     inbox: VecDeque<(NodeId, Incarnation, Vec<u8>)>,
 }
 
 #[derive(Clone, Debug, Default)]
-pub struct SharedPort(pub Rc<RefCell<Port>>);
+pub(crate) struct SharedPort(pub(crate) Rc<RefCell<Port>>);
 
 impl Datagrams for SharedPort {
     fn payload_max(&self) -> usize {
@@ -101,26 +101,26 @@ struct Packet {
 }
 
 /// A node that was started.
-pub struct Member {
-    pub network: Network<SharedPort>,
-    pub incarnation: Incarnation,
+pub(crate) struct Member {
+    pub(crate) network: Network<SharedPort>,
+    pub(crate) incarnation: Incarnation,
     /// Whether its owner polls.
-    pub reads: bool,
+    pub(crate) reads: bool,
     port: SharedPort,
 }
 
 /// All nodes, all links, and what is on the way.
-pub struct World {
-    pub now: Time,
-    pub members: Vec<Member>,
-    pub links: Links,
-    pub random: Random,
-    pub limits: Limits,
+pub(crate) struct World {
+    pub(crate) now: Time,
+    pub(crate) members: Vec<Member>,
+    pub(crate) links: Links,
+    pub(crate) random: Random,
+    pub(crate) limits: Limits,
     /// Everything that happened, as a number.
-    pub trace: u64,
-    pub datagrams: u64,
+    pub(crate) trace: u64,
+    pub(crate) datagrams: u64,
     /// The most that was on the way at once.
-    pub tail_drops: u64,
+    pub(crate) tail_drops: u64,
     flying: BTreeMap<(u64, u64), Packet>,
     sequence: u64,
     busy_until: BTreeMap<(usize, usize), u64>,
@@ -136,7 +136,7 @@ fn started(place: usize, nodes: usize, incarnation: Incarnation, limits: Limits)
 }
 
 impl World {
-    pub fn new(seed: u64, nodes: usize, links: Links, limits: Limits) -> Self {
+    pub(crate) fn new(seed: u64, nodes: usize, links: Links, limits: Limits) -> Self {
         Self {
             now: Time(1),
             members: (0..nodes).map(|place| started(place, nodes, Incarnation(1), limits)).collect(),
@@ -155,7 +155,7 @@ impl World {
     }
 
     /// A node dies and comes back: what it knew is gone, what it sent still flies.
-    pub fn restart(&mut self, place: usize) {
+    pub(crate) fn restart(&mut self, place: usize) {
         let incarnation = Incarnation(self.members[place].incarnation.0 + 1);
         self.members[place] = started(place, self.members.len(), incarnation, self.limits);
     }
@@ -166,7 +166,7 @@ impl World {
 
     /// Goes on to the next moment at which something is due, and says what happened then; `None` if nothing ever will, or not before
     /// `until`.
-    pub fn step(&mut self, until: Time) -> Option<Vec<(usize, Event)>> {
+    pub(crate) fn step(&mut self, until: Time) -> Option<Vec<(usize, Event)>> {
         let due = |member: &mut Member| match (member.reads, member.port.0.borrow().inbox.is_empty()) {
             (false, _) => None,
             (true, false) => Some(Time(0)),
@@ -216,7 +216,9 @@ impl World {
     fn note(&mut self, place: usize, event: &Event) {
         self.mix(place as u64 ^ self.now.0);
         match event {
-            Event::Received { from, tag, bytes, .. } => self.mix(tag.step ^ u64::from(from.0) << 32 ^ (bytes.len() as u64) << 40),
+            Event::Received { from, tag, bytes, .. } => {
+                self.mix(tag.step ^ u64::from(from.0) << 32 ^ (bytes.len() as u64) << 40)
+            }
             Event::Delivered { to, tag } => self.mix(tag.step ^ u64::from(to.0) << 33),
             Event::Restarted { peer, incarnation } => self.mix(u64::from(peer.0) ^ incarnation.0 << 34),
         }
@@ -267,7 +269,8 @@ impl World {
         let incarnation = self.members[from].incarnation;
         let mut copies = vec![leaves + links.delay + self.random.below(links.jitter + 1)];
         if self.random.permille(links.repeat_permille) {
-            let late = if self.random.permille(links.very_late_permille) { 10_000_000_000 } else { 4 * links.delay + 1000 };
+            let late =
+                if self.random.permille(links.very_late_permille) { 10_000_000_000 } else { 4 * links.delay + 1000 };
             copies.push(leaves + links.delay + self.random.below(late));
         }
         for at in copies {

@@ -79,10 +79,16 @@ impl Limits {
     pub fn assert_consistent(&self) {
         let small = BLOCKS_OPEN_MAX as u64 * (BLOCK_OVERHEAD + 2048);
         let need = cost(self.block_bytes_max) + small;
-        assert!(self.receive_bytes_max >= need, "a receiver must be able to hold {need} bytes, or a block can wait for ever");
+        assert!(
+            self.receive_bytes_max >= need,
+            "a receiver must be able to hold {need} bytes, or a block can wait for ever"
+        );
         assert!(self.send_bytes_max >= cost(self.block_bytes_max), "the largest block must fit the queue");
         assert!(self.resend_ns_min > 0 && self.resend_ns_min <= self.resend_ns_first, "shortest first");
-        assert!(self.resend_ns_first <= self.resend_ns_max && self.ack_delay_ns <= self.resend_ns_min, "shortest first");
+        assert!(
+            self.resend_ns_first <= self.resend_ns_max && self.ack_delay_ns <= self.resend_ns_min,
+            "shortest first"
+        );
         assert!(self.peers_max > 0, "no peers, nothing to carry");
     }
 }

@@ -166,7 +166,13 @@ impl Receiver {
     }
 
     /// The entry of a block that is not finished, made if there is room for it.
-    fn entry(&mut self, block: u64, shape: Shape, limits: &Limits, drops: &mut Drops) -> Result<&mut Incoming, Refused> {
+    fn entry(
+        &mut self,
+        block: u64,
+        shape: Shape,
+        limits: &Limits,
+        drops: &mut Drops,
+    ) -> Result<&mut Incoming, Refused> {
         if let Some(incoming) = self.incoming.get(&block) {
             if incoming.shape != shape {
                 drops.inconsistent += 1;

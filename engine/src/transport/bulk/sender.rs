@@ -8,7 +8,9 @@ use std::collections::VecDeque;
 use super::{
     congestion::Congestion,
     counters::{Drops, PeerStatistics},
-    frame::{Ack, CHUNK_HEADER_BYTES, Frame, HASH_BYTES, NUMBERED_HEADER_BYTES, OPEN_BYTES, SKIP_BYTES, Shape, put_frame},
+    frame::{
+        Ack, CHUNK_HEADER_BYTES, Frame, HASH_BYTES, NUMBERED_HEADER_BYTES, OPEN_BYTES, SKIP_BYTES, Shape, put_frame,
+    },
     limits::{BLOCK_OVERHEAD, BLOCKS_OPEN_MAX, Limits, SENT_MAX, cost},
     receiver::hash,
     rtt::RoundTrip,
@@ -140,7 +142,8 @@ const COLLAPSE_AFTER: u32 = 3;
 
 impl Sender {
     pub(super) fn new(payload_max: usize, limits: &Limits) -> Self {
-        let chunk = u16::try_from(payload_max - NUMBERED_HEADER_BYTES - CHUNK_HEADER_BYTES).expect("a datagram is short");
+        let chunk =
+            u16::try_from(payload_max - NUMBERED_HEADER_BYTES - CHUNK_HEADER_BYTES).expect("a datagram is short");
         Self {
             chunk,
             classes: [Class::default(), Class::default()],
@@ -200,7 +203,9 @@ impl Sender {
     fn is_wanted(&self, unit: Unit) -> bool {
         match unit {
             Unit::Open(block) => self.outgoing(block).is_some_and(|o| !o.cancelled && !o.has_arrived(0)),
-            Unit::Chunk(block, index) => self.outgoing(block).is_some_and(|o| !o.cancelled && !o.has_arrived(index + 1)),
+            Unit::Chunk(block, index) => {
+                self.outgoing(block).is_some_and(|o| !o.cancelled && !o.has_arrived(index + 1))
+            }
             Unit::Skip(block) => self.outgoing(block).is_some_and(|o| o.cancelled),
             Unit::Credit(_) | Unit::Blocked(_) => true,
         }
@@ -257,7 +262,8 @@ impl Sender {
         let block = self.next_block();
         let shape = Shape { length, size: self.chunk };
         let hash = hash(tag, &bytes);
-        let mut outgoing = Outgoing { tag, bytes, hash, shape, next: 0, arrived: Vec::new(), missing: 0, cancelled: false };
+        let mut outgoing =
+            Outgoing { tag, bytes, hash, shape, next: 0, arrived: Vec::new(), missing: 0, cancelled: false };
         outgoing.arrived = vec![0; outgoing.parts().div_ceil(64) as usize];
         outgoing.missing = outgoing.parts();
         self.open.push_back(Some(outgoing));
