@@ -6,6 +6,10 @@
 //!
 //! Below a [`Transport`] that crosses a network lie [`Datagrams`], which may lose, repeat, reorder and delay, but never forge.
 
+pub mod bulk;
+pub mod memory;
+pub mod network;
+
 use serde::{Deserialize, Serialize};
 
 use crate::wire::{Epoch, Incarnation, NodeId, Time};
