@@ -32,6 +32,7 @@ pub mod particle;
 pub mod partition;
 pub mod plugins;
 pub mod quanta;
+pub mod remote;
 pub mod residence;
 pub mod run;
 pub mod scenario;
