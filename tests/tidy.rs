@@ -82,7 +82,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     // Who hears of it.
     ("wire", &[]),
-    ("transport", &["wire"]), // the only module that knows laminar
+    ("security", &["wire"]), // keys, handshakes, sealed datagrams: no sockets, no clock
+    ("transport", &["metrics", "security", "wire"]), // the only module that knows laminar
     // When, and who decides.
     ("plugins", &["advance", "commit", "metrics", "residence", "step"]), // says who runs in which phase, and does nothing else
     (

@@ -6,7 +6,8 @@
 //!
 //! From low to high: [`quanta`], [`contract`], [`math`], [`units`], [`particle`], [`step`], [`ledger`] and [`metrics`] say what things are;
 //! [`scenario`] what a run means; [`force`], [`integrator`] and [`backend`] how particles move; [`audit`], [`residence`], [`advance`],
-//! [`commit`] and [`snapshot`] whether a step counts and what is kept of it; [`plugins`], [`node`], [`spawn`] and [`run`] put it
+//! [`commit`] and [`snapshot`] whether a step counts and what is kept of it; [`wire`],
+//! [`security`] and [`transport`] how nodes speak with each other; [`plugins`], [`node`], [`spawn`] and [`run`] put it
 //! together; [`cli`] is the program. `tests/tidy.rs` holds these layers.
 //!
 //! To use the engine as a library, make a [`node::Node`]; to add physics of your own, see `engine/examples/drag.rs`.
@@ -29,6 +30,7 @@ pub mod quanta;
 pub mod residence;
 pub mod run;
 pub mod scenario;
+pub mod security;
 pub mod snapshot;
 pub mod spawn;
 pub mod step;
