@@ -301,7 +301,7 @@ impl Pair {
 }
 
 /// Payloads that came.
-pub fn payloads(stack: &mut Stack) -> Vec<Vec<u8>> {
+pub fn payloads<U: Udp>(stack: &mut LaminarDatagrams<U>) -> Vec<Vec<u8>> {
     std::iter::from_fn(|| stack.receive()).map(|(_, _, payload)| payload).collect()
 }
 

@@ -12,7 +12,7 @@ use super::{
     gate::Gate,
     udp::{SLOTS, Slot, Udp},
 };
-use crate::wire::Time;
+use crate::{security::frame::DATAGRAM_MAX, wire::Time};
 
 /// The kernel takes at most 65,535 bytes in one segmented send, headers included [bytes].
 const SEND_BYTES_MAX: usize = 65_000;
@@ -159,7 +159,7 @@ impl<U: Udp> DatagramSocket for SecureBatchSocket<U> {
     fn send_packet(&mut self, address: &SocketAddr, bytes: &[u8]) -> io::Result<usize> {
         let Some(slot) = self.gate.seal(self.now, *address, bytes) else { return Ok(0) };
         // A run that fills a call goes at once: the receiver opens it while we seal the next.
-        if self.gate.bytes_waiting(slot) >= SEND_BYTES_MAX {
+        if self.gate.bytes_waiting(slot) > SEND_BYTES_MAX - DATAGRAM_MAX {
             self.flush(slot);
         }
         Ok(bytes.len())
