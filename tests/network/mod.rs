@@ -1,7 +1,7 @@
 //! A wire in memory beneath the whole stack, with every fault that a real one has, and nodes on it.
 //!
 //! One seed decides every fault, the time is handed in: a run repeats itself to the bit, but for the keys of handshakes.
-#![allow(dead_code, reason = "each test file uses some of it")]
+#![allow(dead_code, unreachable_pub, reason = "a module of several test files, each of which uses some of it")]
 
 use std::{
     cell::RefCell,

@@ -1,7 +1,7 @@
 //! Everything that is known of each peer: its key and place, its sessions, the handshake under way, what waits to be sent.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     net::SocketAddr,
 };
 
@@ -224,8 +224,8 @@ impl Peers {
         loop {
             self.last_session = (self.last_session + 1) % SessionId::COUNT;
             let id = SessionId::new(self.last_session).expect("below the count");
-            if !self.sessions.contains_key(&id) {
-                self.sessions.insert(id, slot);
+            if let Entry::Vacant(free) = self.sessions.entry(id) {
+                free.insert(slot);
                 return id;
             }
         }
@@ -237,10 +237,9 @@ impl Peers {
 
     pub(super) fn settle(&mut self, slot: u32, address: SocketAddr) {
         let Some(peer) = self.get_mut(slot) else { return };
-        if let Some(before) = peer.address.replace(address) {
-            if self.addresses.get(&before) == Some(&slot) {
-                self.addresses.remove(&before);
-            }
+        let before = peer.address.replace(address);
+        if let Some(before) = before.filter(|before| self.addresses.get(before) == Some(&slot)) {
+            self.addresses.remove(&before);
         }
         self.addresses.insert(address, slot);
     }
