@@ -784,6 +784,85 @@ fn two_nodes_speak_over_real_udp() {
 }
 
 #[test]
+fn in_silence_nothing_is_sent() {
+    let mut pair = Pair::connected();
+    pair.a.send(B, b"the last word");
+    for _ in 0..30 {
+        pair.after(100 * MS);
+    }
+    pair.network.listen();
+
+    for _ in 0..600 {
+        pair.after(SECOND);
+    }
+
+    assert_eq!(pair.network.heard(), []);
+    assert!(pair.are_connected());
+}
+
+#[test]
+fn a_hub_reaches_two_hundred_peers_that_look_for_it_at_once() {
+    const PEERS: u16 = 200;
+    let network = Network::new(1);
+    let mut hub = stack(&network, 0, config(10));
+    hub.set_peers(&table(&(1..=PEERS).collect::<Vec<_>>())).expect("one place each");
+    let mut others: Vec<Stack> = (1..=PEERS).map(|host| stack(&network, host, config(10))).collect();
+    for other in &mut others {
+        other.connect(NodeId(0), key(0), address(0)).expect("a free place");
+    }
+
+    for step in 0..100_u64 {
+        let now = Time(step * 50 * MS);
+        others.iter_mut().for_each(|other| other.poll(now));
+        hub.poll(now);
+    }
+
+    let connected = (1..=PEERS).filter(|&host| hub.status(NodeId(host)).is_some_and(|status| status.connected)).count();
+    assert_eq!(connected, usize::from(PEERS), "{:?}", hub.counters());
+}
+
+#[test]
+fn a_socket_of_both_families_speaks_with_one_of_ipv4() {
+    let bind = |text: &str| KernelUdp::bind(text.parse().expect("a literal address"), 1 << 20);
+    let Ok(both) = bind("[::]:0") else {
+        eprintln!("no IPv6 here: nothing to see");
+        return;
+    };
+    let mut a = LaminarDatagrams::new(both, secret(1), config(10));
+    let mut b = LaminarDatagrams::new(bind("127.0.0.1:0").expect("loopback"), secret(2), config(10));
+    let to_b = b.local_address().expect("bound");
+    a.connect(B, key(2), to_b).expect("a free place");
+    b.set_peers(&table(&[1])).expect("one place");
+    let clock = Stopwatch::start();
+    let mut got = 0;
+
+    while got == 0 && clock.seconds() < 20.0 {
+        let now = Time(clock.elapsed().as_nanos() as u64);
+        a.poll(now);
+        b.send(A, b"from the other family");
+        b.poll(now);
+        got = payloads(&mut a).len();
+    }
+
+    assert!(got > 0, "{:?}; {:?}", a.counters(), b.counters());
+    assert_eq!(a.status(B).expect("a peer").address, Some(to_b), "an address of IPv4 is shown as one");
+}
+
+#[test]
+fn a_receive_buffer_that_was_cut_is_told_with_the_name_of_the_limit() {
+    let bind = |buffer| KernelUdp::bind("127.0.0.1:0".parse().expect("a literal address"), buffer).expect("loopback");
+
+    assert_eq!(bind(1 << 16).warning(), None);
+    let cut = bind(1 << 30);
+    // A system that grants a gibibyte has cut nothing.
+    let Some(warning) = cut.warning() else { return };
+    assert!(
+        warning.contains("net.core.rmem_max=1073741824") && warning.contains(&cut.granted().to_string()),
+        "{warning}"
+    );
+}
+
+#[test]
 fn waiting_ends_when_something_comes_or_the_time_is_over() {
     let udp = KernelUdp::bind("127.0.0.1:0".parse().expect("a literal address"), 1 << 16).expect("loopback");
     let node = LaminarDatagrams::new(udp, secret(1), config(10));

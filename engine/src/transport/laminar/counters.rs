@@ -45,6 +45,8 @@ pub struct Drops {
     pub outbox_full: u64,
     /// To be sent: the system refused it.
     pub send_refused: u64,
+    /// To be sent: too many answers to handshakes waited already.
+    pub replies_full: u64,
     /// To be sent: the key is worn out.
     pub key_exhausted: u64,
 }

@@ -30,8 +30,8 @@ use crate::{
     wire::{Incarnation, NodeId, Time},
 };
 
-/// Answers to strangers that wait to be sent at most.
-const REPLIES_MAX: usize = 64;
+/// Answers that wait to be sent at most. Our own initiations are not counted: there is one for each peer at most.
+const REPLIES_MAX: usize = 1024;
 /// A synthetic address begins like this; such addresses are private and never routed.
 const SYNTHETIC: u16 = 0xfd00;
 
@@ -115,7 +115,7 @@ impl Gate {
             handshakes: bucket(config.handshake_rate),
             proved: bucket(config.handshake_rate),
             answers: bucket(config.stranger_rate),
-            replies: VecDeque::with_capacity(REPLIES_MAX),
+            replies: VecDeque::new(),
             notices: Notices::default(),
             attempts: 0,
             counters: Counters::default(),
@@ -362,10 +362,16 @@ impl Gate {
         self.replies.pop_front()
     }
 
-    pub(super) fn push_reply(&mut self, to: SocketAddr, datagram: &[u8]) {
-        if self.replies.len() == REPLIES_MAX {
-            return;
+    /// Answers a datagram, unless too many answers wait already.
+    pub(super) fn push_answer(&mut self, to: SocketAddr, datagram: &[u8]) {
+        if self.replies.len() < REPLIES_MAX {
+            self.push_initiation(to, datagram);
+        } else {
+            self.counters.drops.replies_full += 1;
         }
+    }
+
+    pub(super) fn push_initiation(&mut self, to: SocketAddr, datagram: &[u8]) {
         let mut bytes = [0; INITIATION_BYTES];
         bytes[..datagram.len()].copy_from_slice(datagram);
         self.replies.push_back(Reply { to, bytes, length: datagram.len() });

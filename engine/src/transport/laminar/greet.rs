@@ -85,7 +85,7 @@ impl Gate {
             let cookie = self.jar.cookie(now, from);
             cookie::challenge(&self.identity.public(), theirs, datagram, &cookie, &mut out);
             self.counters.challenges += 1;
-            self.push_reply(from, &out);
+            self.push_answer(from, &out);
         }
         false
     }
@@ -133,14 +133,14 @@ impl Gate {
             self.peers.forget_session(unused.session.local());
         }
         self.counters.handshakes_answered += 1;
-        self.push_reply(from, &out);
+        self.push_answer(from, &out);
     }
 
     fn refuse(&mut self, now: Time, from: SocketAddr, theirs: SessionId, reason: Refusal, datagram: &[u8]) {
         if self.answers.take(now) {
             let mut out = [0; REFUSAL_BYTES];
             handshake::refuse(&self.identity.public(), theirs, reason, datagram, &mut out);
-            self.push_reply(from, &out);
+            self.push_answer(from, &out);
         }
     }
 
@@ -362,7 +362,7 @@ impl Gate {
         peer.pending = Some(Pending { initiation, sent: now, next: now.plus(wait), tries });
         let (node, key) = (peer.node, peer.key);
         self.counters.handshakes_begun += 1;
-        self.push_reply(address, &datagram);
+        self.push_initiation(address, &datagram);
         if tries.is_multiple_of(ATTEMPTS_TOLD) {
             self.tell(now, Notice::Unanswered { peer: node, key, address, attempts: tries });
         }

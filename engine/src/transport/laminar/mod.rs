@@ -1,6 +1,6 @@
 //! Datagrams over UDP, through laminar: sealed, batched, and within limits.
 //!
-//! laminar 0.5 carries datagrams here and nothing else: its manager runs over a socket of ours ([`socket`]), polled with the time that
+//! laminar 0.5 carries datagrams here and nothing else: its manager runs over a socket of ours (`socket.rs`), polled with the time that
 //! the owner hands in, and sends `Packet::unreliable` of at most one datagram. Its fragments, acknowledgements, orders and
 //! connections have defects (ARCHITECTURE.md lists them, with the test of each); none of them is used.
 //!

@@ -85,6 +85,8 @@ pub trait Udp: fmt::Debug {
 pub struct KernelUdp {
     socket: UdpSocket,
     state: UdpSocketState,
+    /// Whether it takes addresses of IPv6, in which those of IPv4 can be written.
+    ipv6: bool,
     asked: usize,
     granted: usize,
 }
@@ -110,7 +112,8 @@ impl KernelUdp {
         let reported = options.recv_buffer_size()?;
         // Linux reports twice what it grants, the other half is for its own records.
         let granted = if cfg!(target_os = "linux") { reported / 2 } else { reported };
-        Ok(Self { socket, state, asked: buffer, granted })
+        let ipv6 = socket.local_addr()?.is_ipv6();
+        Ok(Self { socket, state, ipv6, asked: buffer, granted })
     }
 
     /// The receive buffer that the system gave us [bytes].
@@ -141,13 +144,9 @@ impl KernelUdp {
     /// The address in the family of this socket.
     fn native(&self, to: SocketAddr) -> SocketAddr {
         match to.ip() {
-            IpAddr::V4(ip) if self.is_ipv6() => SocketAddr::new(ip.to_ipv6_mapped().into(), to.port()),
+            IpAddr::V4(ip) if self.ipv6 => SocketAddr::new(ip.to_ipv6_mapped().into(), to.port()),
             _ => to,
         }
-    }
-
-    fn is_ipv6(&self) -> bool {
-        self.socket.local_addr().is_ok_and(|address| address.is_ipv6())
     }
 }
 
