@@ -375,6 +375,45 @@ fn a_clock_that_is_far_off_is_told_but_lets_the_peer_in() {
 }
 
 #[test]
+fn what_an_application_says_in_a_handshake_comes_with_the_session() {
+    let mut pair = Pair::new();
+    pair.a.gate_mut().say(Some(NodeId(9)), b"gpu: 2");
+
+    pair.polls(6);
+
+    let hello = pair.b.status(A).and_then(|status| status.hello).expect("a session");
+    assert_eq!(
+        (hello.node, &hello.application[..], &hello.program[..]),
+        (Some(NodeId(9)), &b"gpu: 2"[..], "emmy test")
+    );
+    let told = notices(&mut pair.b);
+    assert!(told.contains(&Notice::Named { peer: A, itself: NodeId(9) }), "{told:?}");
+    assert!(pair.a.status(B).and_then(|status| status.round_trip).is_some_and(|time| time <= 2 * MS));
+}
+
+#[test]
+fn attempts_come_ever_more_rarely_and_the_owner_hears_that_nobody_answers() {
+    let mut pair = Pair::new();
+    pair.network.with(|net| net.cut.push((address(1), address(2))));
+    let mut begun = Vec::new();
+
+    for _ in 0..600 {
+        pair.after(100 * MS);
+        begun.push(pair.a.counters().handshakes_begun);
+    }
+
+    // 0, 0.25, 0.75, 1.75, 3.75, 7.75 s, then every 5 s.
+    assert_eq!((begun[8], begun[38], begun[80]), (3, 5, 6), "{begun:?}");
+    assert!((15..=17).contains(&begun[599]), "{}", begun[599]);
+    let told = notices(&mut pair.a).remove(0).to_string();
+    assert!(told.contains("node 2 at 192.0.2.3:7000 does not answer (6 attempts)"), "{told}");
+    pair.network.with(|net| net.cut.clear());
+    pair.after(5 * SECOND);
+    pair.polls(4);
+    assert!(pair.are_connected());
+}
+
+#[test]
 fn two_that_begin_at_once_end_with_one_session_that_both_use() {
     for reversed in [false, true] {
         let mut pair = Pair::new();
@@ -485,6 +524,37 @@ fn a_replayed_handshake_takes_nothing_from_the_session_in_use() {
     pair.a.send(B, b"really me");
     pair.polls(2);
     assert_eq!(payloads(&mut pair.b), [b"really me"]);
+}
+
+#[test]
+fn a_handshake_that_was_held_back_makes_keys_that_nobody_uses() {
+    let rekeying = emmy::transport::laminar::Config { rekey_after: 8, ..config(10) };
+    let mut pair = Pair::with(rekeying, config(10));
+    pair.polls(6);
+    for n in 0..10_u8 {
+        pair.a.send(B, &[n]);
+    }
+    pair.a.poll(pair.now);
+    let held: Vec<_> = pair.network.intercept(address(2));
+    let (from, initiation) = held.iter().find(|(_, bytes)| bytes.len() == INITIATION_BYTES).expect("new keys are due");
+
+    // It is new to the responder, which answers it; but the answer is lost, and whoever held it back cannot use the keys.
+    pair.network.put(*from, address(2), initiation);
+    pair.b.poll(pair.now);
+    assert_eq!(pair.network.intercept(address(1)).len(), 1, "an answer");
+    pair.b.send(A, b"under the old keys");
+    pair.b.poll(pair.now);
+    pair.a.poll(pair.now);
+    pair.a.send(B, b"as before");
+    pair.a.poll(pair.now);
+    pair.b.poll(pair.now);
+
+    assert_eq!(payloads(&mut pair.a), [b"under the old keys"]);
+    assert_eq!(payloads(&mut pair.b), [b"as before"]);
+    assert_eq!(pair.b.counters().rekeys, 0);
+    pair.after(SECOND);
+    pair.polls(4);
+    assert_eq!(pair.b.counters().rekeys, 1, "the next attempt gets through");
 }
 
 #[test]
