@@ -83,7 +83,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     // Who hears of it.
     ("wire", &[]),
-    ("transport", &["wire"]), // the only module that knows laminar
+    ("security", &["wire"]), // keys, handshakes, sealed datagrams: no sockets, no clock
+    ("transport", &["metrics", "security", "wire"]), // the only module that knows laminar
     ("exchange", &["backend", "force", "particle", "wire"]), // what partitions send each other within a step
     (
         "partition",
@@ -147,6 +148,45 @@ const LAYERS: &[(&str, &[&str])] = &[
             "snapshot",
             "spawn",
             "step",
+        ],
+    ),
+    (
+        "member",
+        &[
+            "audit",
+            "backend",
+            "commit",
+            "coordinator",
+            "ledger",
+            "metrics",
+            "node",
+            "particle",
+            "partition",
+            "quanta",
+            "snapshot",
+            "step",
+            "transport",
+            "wire",
+        ],
+    ),
+    (
+        "remote",
+        &[
+            "audit",
+            "backend",
+            "commit",
+            "ledger",
+            "member",
+            "metrics",
+            "node",
+            "particle",
+            "partition",
+            "quanta",
+            "run",
+            "snapshot",
+            "step",
+            "transport",
+            "wire",
         ],
     ),
     (

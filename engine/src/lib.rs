@@ -6,8 +6,8 @@
 //!
 //! From low to high: [`quanta`], [`contract`], [`math`], [`units`], [`particle`], [`step`], [`ledger`] and [`metrics`] say what things are;
 //! [`scenario`] what a run means; [`force`], [`integrator`] and [`backend`] how particles move; [`audit`], [`residence`], [`advance`],
-//! [`commit`] and [`snapshot`] whether a step counts and what is kept of it; [`wire`], [`transport`], [`exchange`] and [`partition`] how several
-//! nodes do it together; [`plugins`], [`node`], [`spawn`], [`run`] and [`cluster`] put it together; [`cli`] is the program. `tests/tidy.rs` holds these layers.
+//! [`commit`] and [`snapshot`] whether a step counts and what is kept of it; [`wire`], [`security`], [`transport`], [`exchange`] and [`partition`] how
+//! several nodes do it together; [`plugins`], [`node`], [`spawn`], [`run`] and [`cluster`] put it together; [`cli`] is the program. `tests/tidy.rs` holds these layers.
 //!
 //! To use the engine as a library, make a [`node::Node`]; to add physics of your own, see `engine/examples/drag.rs`.
 
@@ -36,6 +36,7 @@ pub mod remote;
 pub mod residence;
 pub mod run;
 pub mod scenario;
+pub mod security;
 pub mod snapshot;
 pub mod spawn;
 pub mod step;

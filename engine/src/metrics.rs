@@ -23,6 +23,13 @@ impl Stopwatch {
         self.0.elapsed()
     }
 
+    /// The moment so long after the start, whether it has come or not: for libraries that insist on an `Instant` and shall get
+    /// the time of a clock that is handed in.
+    #[must_use]
+    pub fn moment(&self, after: Duration) -> Instant {
+        self.0 + after
+    }
+
     /// Seconds since the start.
     #[must_use]
     pub fn seconds(&self) -> f64 {

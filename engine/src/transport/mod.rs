@@ -12,6 +12,8 @@ pub mod network;
 
 use serde::{Deserialize, Serialize};
 
+pub mod laminar;
+
 use crate::wire::{Epoch, Incarnation, NodeId, Time};
 
 /// What a block is about; with its sender it is unique among the blocks of a run.
