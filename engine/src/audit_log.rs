@@ -14,6 +14,8 @@ use std::{
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
+/// What the signing key of a node is derived from its secret key for: see [`crate::security::keys::SecretKey::derive`].
+pub const PURPOSE: &str = "emmy 2026 audit log";
 /// A line holds a message of this engine and some numbers: what is longer is none.
 const LINE_BYTES_MAX: usize = 1 << 20;
 /// Keeps a signature of a chain from being one of anything else.

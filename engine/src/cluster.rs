@@ -488,6 +488,10 @@ impl Engine for Cluster {
         &self.cpu
     }
 
+    fn nodes(&self) -> usize {
+        self.parts.len()
+    }
+
     fn traffic(&self) -> Option<Traffic> {
         let mut traffic = self.traffic;
         for part in &self.parts {

@@ -37,6 +37,7 @@ pub mod residence;
 pub mod run;
 pub mod scenario;
 pub mod security;
+pub mod server;
 pub mod snapshot;
 pub mod spawn;
 pub mod step;

@@ -20,7 +20,7 @@ use crate::{
     particle::{Names, Particle, ParticleId},
     partition::RecountShare,
     quanta::Quanta,
-    run::engine::{Engine, Traffic},
+    run::{ExitReason, engine::Engine},
     snapshot::root::StateRoot,
     step::Clock,
     transport::{Event, Tag, Transport},
@@ -31,6 +31,9 @@ use crate::{
 const ASK_NS: u64 = 500_000_000;
 /// A call for more steps does not take longer than this, so that signals and progress are answered [ns].
 const SPRINT_NS: u64 = 100_000_000;
+
+/// How long the nodes are told that the run is over [ns].
+const CLOSE_NS: u64 = 200_000_000;
 
 /// What passes the time while nothing comes.
 pub type Idle<T> = Box<dyn FnMut(&mut T)>;
@@ -159,6 +162,24 @@ impl<T: Transport> Remote<T> {
         if let Err(error) = self.transport.post(to, tag, bytes) {
             tracing::debug!("the client: {error}");
         }
+    }
+
+    /// Says something without contents to all nodes.
+    pub fn say_all(&mut self, kind: u16) {
+        for node in self.nodes.clone() {
+            self.messages += 1;
+            let tag = Tag { epoch: Epoch(u32::MAX), step: self.messages, kind, part: 0 };
+            if let Err(error) = self.transport.post(node, tag, Vec::new()) {
+                tracing::debug!("the client: {error}");
+            }
+        }
+    }
+
+    /// Sends what is to be sent, and hears nothing.
+    pub fn let_go(&mut self) {
+        let now = self.now();
+        while self.transport.poll(now).is_some() {}
+        (self.idle)(&mut self.transport);
     }
 
     /// Takes in what has come, or passes a little time. Answers to questions are given back.
@@ -482,7 +503,19 @@ impl<T: Transport> Engine for Remote<T> {
         self.lost.is_some()
     }
 
-    fn traffic(&self) -> Option<Traffic> {
-        Some(Traffic { partitions: self.nodes.len(), ..Traffic::default() })
+    fn standstill(&self) -> ExitReason {
+        ExitReason::ClusterLost
+    }
+
+    fn nodes(&self) -> usize {
+        self.nodes.len()
+    }
+
+    fn close(&mut self) {
+        self.say_all(Kind::Close as u16);
+        let begun = self.now();
+        while self.now().since(begun) < CLOSE_NS {
+            self.let_go();
+        }
     }
 }

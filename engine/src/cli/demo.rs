@@ -33,6 +33,7 @@ pub(super) fn demo(args: &DemoArgs, talk: &Talk) -> Exit {
         on_device_loss: crate::residence::OnLoss::default(),
     };
     let started = load::from_text("outer_solar_system.ron", SCENARIO.to_owned(), Vec::new(), Path::new("."))
-        .and_then(|loaded| run::start(&args, &loaded, talk));
+        .and_then(run::Prepared::of)
+        .and_then(|prepared| run::start(prepared, &args, talk));
     started.map_or_else(|exit| exit, |mut started| run::conduct(&mut started, &args, talk))
 }

@@ -5,6 +5,7 @@
 mod backend;
 mod bench;
 mod check;
+mod cluster;
 mod demo;
 mod devices;
 mod info;
@@ -14,6 +15,7 @@ mod progress;
 mod rate;
 mod report;
 mod run;
+mod serve;
 
 use std::{
     ffi::OsString,
@@ -98,6 +100,10 @@ enum Command {
     Demo(demo::DemoArgs),
     /// List the GPUs of this machine: whether they compute what the CPU computes, and how fast.
     Devices(devices::DevicesArgs),
+    /// Take part in runs on many nodes, as a server without a window.
+    Serve(serve::ServeArgs),
+    /// Run a scenario on many nodes, or ask servers how they are.
+    Cluster(cluster::ClusterArgs),
     /// Measure how many pairs per second a GPU or the CPU does, with state roots beside the figures.
     Bench(bench::BenchArgs),
 }
@@ -148,6 +154,19 @@ pub(crate) struct BackendArgs {
     isa: Option<Isa>,
 }
 
+impl BackendArgs {
+    /// Threads as asked for, or one for each core.
+    fn threads_or_all(&self) -> u16 {
+        #[expect(clippy::disallowed_methods, reason = "the command line asks, and hands the number down")]
+        let cores = || std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4096) as u16);
+        self.threads.unwrap_or_else(cores)
+    }
+
+    fn isa(&self) -> Option<Isa> {
+        self.isa
+    }
+}
+
 fn isa_help() -> String {
     let names: Vec<String> = Isa::available().iter().map(Isa::to_string).collect();
     format!("Instruction set; the bits of the result do not depend on it [here: {}]", names.join(", "))
@@ -172,6 +191,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Info(args) => info::info(&args),
         Command::Demo(args) => demo::demo(&args, &cli.talk),
         Command::Devices(args) => devices::devices(&args),
+        Command::Serve(args) => serve::serve(&args, &cli.talk),
+        Command::Cluster(args) => cluster::cluster(&args, &cli.talk),
         Command::Bench(args) => bench::bench(&args, &cli.talk),
     };
     exit.into()

@@ -104,7 +104,7 @@ impl RunResult {
             fell_back,
             isa: run.node.cpu().isa().to_string(),
             threads: run.node.cpu().threads(),
-            nodes: run.node.traffic().map_or(1, |traffic| traffic.partitions),
+            nodes: run.node.nodes(),
             traffic: run.node.traffic(),
             integrator: run.scenario.integrator_name(),
             bodies: counted.count as usize,

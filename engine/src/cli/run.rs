@@ -22,8 +22,9 @@ use crate::{
     node::{Node, State},
     residence::OnLoss,
     run::{ExitReason, Run, StopRequest, engine::Engine},
+    scenario::format::Scenario,
     snapshot::{
-        checkpoint,
+        checkpoint::{self, Checkpoint},
         folder::{FolderError, RunFolder},
     },
 };
@@ -93,34 +94,112 @@ pub(super) fn parse_seconds(text: &str) -> Result<f64, String> {
 
 /// Runs.
 pub(super) fn run(args: &RunArgs, talk: &Talk) -> Exit {
-    let prepared = match &args.resume {
-        Some(path) => resume(args, path, talk),
-        None => load::scenario(&args.scenario).and_then(|loaded| start(args, &loaded, talk)),
-    };
-    prepared.map_or_else(|exit| exit, |mut run| conduct(&mut run, args, talk))
+    let started = prepare(args).and_then(|prepared| start(prepared, args, talk));
+    started.map_or_else(|exit| exit, |mut run| conduct(&mut run, args, talk))
 }
 
-/// A run from the start of a scenario.
-pub(super) fn start(args: &RunArgs, loaded: &load::Loaded, talk: &Talk) -> Result<Run, Exit> {
-    let state = loaded.state()?;
-    let task = Task::new(&loaded.scenario, state.quanta, &state.particles, loaded.scenario.steps());
-    let engine = engine(args, &task, talk)?;
-    let mut run = Run::start(loaded.scenario.clone(), state, engine);
-    if !args.no_files {
-        let path = args.out.clone().unwrap_or_else(|| default_folder(&run));
-        let folder =
-            RunFolder::create(&path, &loaded.text, &run.scenario.to_ron(), run.scenario.output.keep_checkpoints);
-        run.folder = Some(folder.map_err(|error| folder_trouble(&error))?);
-        tracing::info!("writes to {}", path.display());
+/// A run that is known to be right, before anybody moves its particles.
+pub(super) enum Prepared {
+    /// From the start of a scenario.
+    New {
+        /// The scenario.
+        loaded: load::Loaded,
+        /// The state at its start.
+        state: State,
+    },
+    /// From a checkpoint.
+    Resumed {
+        /// Its file.
+        file: PathBuf,
+        /// The scenario.
+        loaded: load::Loaded,
+        /// What the file holds.
+        checkpoint: Box<Checkpoint>,
+    },
+}
+
+/// Reads what the command line names.
+pub(super) fn prepare(args: &RunArgs) -> Result<Prepared, Exit> {
+    match &args.resume {
+        Some(path) => resumed(args, path),
+        None => load::scenario(&args.scenario).and_then(Prepared::of),
     }
-    let quanta = run.node.quanta();
-    let [position, momentum, mass] = [quanta.position, quanta.momentum, quanta.mass];
-    tracing::info!("quanta: position {position}, momentum {momentum}, mass {mass}; state root {}", run.root_start);
-    Ok(run)
+}
+
+/// Starts a prepared run with whoever the command line wants.
+pub(super) fn start(prepared: Prepared, args: &RunArgs, talk: &Talk) -> Result<Run, Exit> {
+    let engine = engine(args, &prepared.task(), talk)?;
+    prepared.start(args, |state| Ok(engine(state)))
+}
+
+impl Prepared {
+    /// From the start of a scenario.
+    pub(super) fn of(loaded: load::Loaded) -> Result<Self, Exit> {
+        let state = loaded.state()?;
+        Ok(Self::New { loaded, state })
+    }
+
+    /// The scenario, every default filled in.
+    pub(super) fn scenario(&self) -> &Scenario {
+        match self {
+            Self::New { loaded, .. } | Self::Resumed { loaded, .. } => &loaded.scenario,
+        }
+    }
+
+    fn task(&self) -> Task {
+        match self {
+            Self::New { loaded, state } => {
+                Task::new(&loaded.scenario, state.quanta, &state.particles, loaded.scenario.steps())
+            }
+            Self::Resumed { loaded, checkpoint, .. } => {
+                let left = loaded.scenario.steps() - checkpoint.header.step;
+                Task::new(&loaded.scenario, checkpoint.header.quanta, &checkpoint.particles, left)
+            }
+        }
+    }
+
+    /// Starts it, with its files.
+    pub(super) fn start(
+        self,
+        args: &RunArgs,
+        engine: impl FnOnce(State) -> Result<Box<dyn Engine>, Exit>,
+    ) -> Result<Run, Exit> {
+        match self {
+            Self::New { loaded, state } => {
+                let mut run = Run::start(loaded.scenario.clone(), state, engine)?;
+                if !args.no_files {
+                    let path = args.out.clone().unwrap_or_else(|| default_folder(&run));
+                    let (used, keep) = (run.scenario.to_ron(), run.scenario.output.keep_checkpoints);
+                    let folder = RunFolder::create(&path, &loaded.text, &used, keep);
+                    run.folder = Some(folder.map_err(|error| folder_trouble(&error))?);
+                    tracing::info!("writes to {}", path.display());
+                }
+                let quanta = run.node.quanta();
+                let [position, momentum, mass] = [quanta.position, quanta.momentum, quanta.mass];
+                let root = run.root_start;
+                tracing::info!("quanta: position {position}, momentum {momentum}, mass {mass}; state root {root}");
+                Ok(run)
+            }
+            Self::Resumed { file, loaded, checkpoint } => {
+                let step = checkpoint.header.step;
+                let mut run = Run::resume(loaded.scenario, *checkpoint, engine)?;
+                tracing::info!("goes on from {} at step {step} of {}", file.display(), run.last_step());
+                if !args.no_files {
+                    let (used, keep) = (run.scenario.to_ron(), run.scenario.output.keep_checkpoints);
+                    let folder = match &args.out {
+                        Some(out) => RunFolder::create(out, &loaded.text, &used, keep),
+                        None => RunFolder::resume(&run_folder_of(&file), &used, keep, step),
+                    };
+                    run.folder = Some(folder.map_err(|error| folder_trouble(&error))?);
+                }
+                Ok(run)
+            }
+        }
+    }
 }
 
 /// Who will move the particles.
-fn engine(args: &RunArgs, task: &Task, talk: &Talk) -> Result<impl FnOnce(State) -> Box<dyn Engine>, Exit> {
+fn engine(args: &RunArgs, task: &Task, talk: &Talk) -> Result<impl FnOnce(State) -> Box<dyn Engine> + use<>, Exit> {
     let backend = match args.partitions {
         None => backend::open(&args.backend, task, talk)?,
         Some(_) => backend::open_cpu(&args.backend)?.into(),
@@ -142,7 +221,7 @@ fn default_folder(run: &Run) -> PathBuf {
 }
 
 /// A run from a checkpoint; a scenario on the command line must be the one of the checkpoint.
-fn resume(args: &RunArgs, path: &Path, talk: &Talk) -> Result<Run, Exit> {
+fn resumed(args: &RunArgs, path: &Path) -> Result<Prepared, Exit> {
     let (file, checkpoint) = load::checkpoint(path)?;
     let mut overrides = args.scenario.overrides();
     if args.scenario.file.is_some() || !args.scenario.overrides.is_empty() {
@@ -162,21 +241,7 @@ fn resume(args: &RunArgs, path: &Path, talk: &Talk) -> Result<Run, Exit> {
         );
         return Err(Exit::WrongInput);
     }
-    let step = checkpoint.header.step;
-    let left = loaded.scenario.steps() - step;
-    let task = Task::new(&loaded.scenario, checkpoint.header.quanta, &checkpoint.particles, left);
-    let engine = engine(args, &task, talk)?;
-    let mut run = Run::resume(loaded.scenario, checkpoint, engine);
-    tracing::info!("goes on from {} at step {step} of {}", file.display(), run.last_step());
-    if !args.no_files {
-        let keep = run.scenario.output.keep_checkpoints;
-        let folder = match &args.out {
-            Some(out) => RunFolder::create(out, &loaded.text, &run.scenario.to_ron(), keep),
-            None => RunFolder::resume(&run_folder_of(&file), &run.scenario.to_ron(), keep, step),
-        };
-        run.folder = Some(folder.map_err(|error| folder_trouble(&error))?);
-    }
-    Ok(run)
+    Ok(Prepared::Resumed { file, loaded, checkpoint: Box::new(checkpoint) })
 }
 
 /// The folder of the run that a checkpoint belongs to: two levels up, if it stands in `checkpoints`.
@@ -262,10 +327,10 @@ fn leave(run: &Run, result: &report::RunResult) -> Exit {
         ExitReason::Interrupted => Exit::Interrupted,
         ExitReason::Terminated => Exit::Terminated,
         ExitReason::WallTime => Exit::Resumable,
-        ExitReason::DeviceLost => Exit::Environment,
+        ExitReason::DeviceLost | ExitReason::ClusterLost => Exit::Environment,
     };
-    let device_lost = result.exit_reason == ExitReason::DeviceLost;
-    if device_lost || matches!(exit, Exit::Interrupted | Exit::Terminated | Exit::Resumable) {
+    let lost = matches!(result.exit_reason, ExitReason::DeviceLost | ExitReason::ClusterLost);
+    if lost || matches!(exit, Exit::Interrupted | Exit::Terminated | Exit::Resumable) {
         match &run.folder {
             Some(folder) => remark(format_args!("resume with: emmy run --resume {}", shell_word(folder.path()))),
             None => remark("nothing was written: with --no-files there is nothing to resume"),
@@ -287,7 +352,7 @@ fn disk_trouble(run: &Run, error: &FolderError) -> Exit {
 }
 
 /// The first SIGINT or SIGTERM asks the run to stop after a checkpoint, a second one ends at once.
-fn listen_for_signals() -> StopRequest {
+pub(super) fn listen_for_signals() -> StopRequest {
     use signal_hook::{consts, flag};
 
     let request: StopRequest = Arc::new(AtomicUsize::new(0));

@@ -38,6 +38,8 @@ pub enum Kind {
     Copy = 23,
     /// From the buddy: it is kept.
     Kept = 24,
+    /// From the client: the run is over.
+    Close = 25,
 }
 
 impl Kind {
@@ -54,6 +56,7 @@ impl Kind {
             Self::Counted,
             Self::Copy,
             Self::Kept,
+            Self::Close,
         ];
         all.into_iter().find(|kind| *kind as u16 == number)
     }

@@ -123,6 +123,8 @@ enum Task {
 const FUTURE_BLOCKS_MAX: usize = 16;
 /// How long the client waits for news while steps are taken [ns].
 const NEWS_NS: u64 = 5_000_000;
+/// Blocks that wait for the owner, at most.
+const OTHERS_MAX: usize = 64;
 /// Remarks that are kept for the client, at most.
 const REMARKS_MAX: usize = 256;
 
@@ -173,6 +175,10 @@ pub struct Member<T> {
     collect: Option<Ask>,
     letters: u64,
     stopped: bool,
+    /// What came and is none of a run's.
+    others: Vec<(NodeId, u16, Vec<u8>)>,
+    client_heard_at: Time,
+    closed: bool,
 }
 
 impl<T: std::fmt::Debug> std::fmt::Debug for Member<T> {
@@ -257,6 +263,9 @@ impl<T: Transport> Member<T> {
             collect: None,
             letters: 0,
             stopped: false,
+            others: Vec::new(),
+            client_heard_at: now,
+            closed: false,
             setup,
         };
         member.obey(outputs, now);
@@ -294,6 +303,29 @@ impl<T: Transport> Member<T> {
     /// What is to be written to the audit log.
     pub fn take_events(&mut self) -> Vec<AuditEvent> {
         std::mem::take(&mut self.events)
+    }
+
+    /// What came and is none of a run's: sender, kind, contents.
+    pub fn take_others(&mut self) -> Vec<(NodeId, u16, Vec<u8>)> {
+        std::mem::take(&mut self.others)
+    }
+
+    /// Sends something that is none of a run's.
+    pub fn post_message(&mut self, to: NodeId, kind: u16, bytes: Vec<u8>) {
+        self.letters += 1;
+        self.post(to, Tag { epoch: Epoch(u32::MAX), step: self.letters, kind, part: 0 }, bytes);
+    }
+
+    /// Whether the client said that the run is over.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// When the client was last heard.
+    #[must_use]
+    pub fn client_heard_at(&self) -> Time {
+        self.client_heard_at
     }
 
     /// Where the time went.
@@ -341,13 +373,21 @@ impl<T: Transport> Member<T> {
     fn take(&mut self, event: Event, now: Time) {
         match event {
             Event::Received { from, incarnation, tag, bytes } => match Kind::of(tag.kind) {
-                None => self.take_block(from, tag, bytes),
+                None if tag.kind < Kind::Letter as u16 => self.take_block(from, tag, bytes),
+                None => self.take_other(from, tag.kind, bytes),
                 Some(kind) => self.take_message(from, incarnation, kind, tag, &bytes, now),
             },
             Event::Delivered { .. } => {}
             Event::Restarted { peer, incarnation } => {
                 tracing::info!("{peer} is there in another life ({})", incarnation.0);
             }
+        }
+    }
+
+    /// A block that is none of a run's, for the owner.
+    fn take_other(&mut self, from: NodeId, kind: u16, bytes: Vec<u8>) {
+        if self.others.len() < OTHERS_MAX {
+            self.others.push((from, kind, bytes));
         }
     }
 
@@ -370,6 +410,9 @@ impl<T: Transport> Member<T> {
     }
 
     fn take_message(&mut self, from: NodeId, incarnation: Incarnation, kind: Kind, tag: Tag, bytes: &[u8], now: Time) {
+        if from == NodeId::CLIENT {
+            self.client_heard_at = now;
+        }
         let taken = match (kind, from == NodeId::CLIENT) {
             (Kind::Letter, false) => Letter::from_bytes(bytes).map(|letter| {
                 self.tell(Input::Message { from, incarnation, letter: Box::new(letter) }, now);
@@ -380,6 +423,10 @@ impl<T: Transport> Member<T> {
             }
             (Kind::Grant, true) => decode(bytes, "grant", MESSAGE_BYTES_MAX).map(|grant| self.take_grant(grant, now)),
             (Kind::Collect, true) => decode(bytes, "question", MESSAGE_BYTES_MAX).map(|ask| self.collect = Some(ask)),
+            (Kind::Close, true) => {
+                self.closed = true;
+                Ok(())
+            }
             (Kind::Count, true) => {
                 decode(bytes, "question", MESSAGE_BYTES_MAX).map(|ask| self.tasks.push_back(Task::Count(ask)))
             }

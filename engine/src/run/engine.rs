@@ -14,6 +14,7 @@ use crate::{
     particle::{Names, Particle, ParticleId},
     quanta::Quanta,
     residence::OnLoss,
+    run::ExitReason,
     snapshot::root::StateRoot,
     step::Clock,
 };
@@ -82,6 +83,19 @@ pub trait Engine: Debug {
     fn stands_still(&self) -> bool {
         false
     }
+
+    /// Why a run that stands still does.
+    fn standstill(&self) -> ExitReason {
+        ExitReason::DeviceLost
+    }
+
+    /// Nodes, or partitions, that take part.
+    fn nodes(&self) -> usize {
+        1
+    }
+
+    /// Tells whoever takes part that the run is over.
+    fn close(&mut self) {}
 
     /// What partitions sent each other, if there are several.
     fn traffic(&self) -> Option<Traffic> {

@@ -8,9 +8,12 @@ pub mod cadence;
 pub mod engine;
 pub mod expect;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use serde::Serialize;
@@ -51,6 +54,8 @@ pub enum ExitReason {
     WallTime,
     /// The device failed and nobody was to take its place; after a checkpoint of where the run stands.
     DeviceLost,
+    /// Too few nodes are left to decide anything; after a checkpoint of the last state that the client holds.
+    ClusterLost,
 }
 
 /// A run in progress.
@@ -87,27 +92,41 @@ impl Run {
     /// A run from the start of a scenario, on one node.
     #[must_use]
     pub fn new(scenario: Scenario, state: State, backend: impl Into<Backend>) -> Self {
-        Self::start(scenario, state, |state| Box::new(Node::new(state, backend)))
+        let Ok(run) = Self::start::<Infallible>(scenario, state, |state| Ok(Box::new(Node::new(state, backend))));
+        run
     }
 
     /// A run from the start of a scenario, on an engine that is made of its state.
-    #[must_use]
-    pub fn start(mut scenario: Scenario, state: State, engine: impl FnOnce(State) -> Box<dyn Engine>) -> Self {
+    ///
+    /// # Errors
+    /// If there is no engine.
+    pub fn start<E>(
+        mut scenario: Scenario,
+        state: State,
+        engine: impl FnOnce(State) -> Result<Box<dyn Engine>, E>,
+    ) -> Result<Self, E> {
         scenario.audit.energy_every = state.rules.energy_every;
-        let mut node = engine(state);
+        let mut node = engine(state)?;
         let root_start = node.root();
-        Self::with(scenario, node, root_start, Vec::new(), 0.0)
+        Ok(Self::with(scenario, node, root_start, Vec::new(), 0.0))
     }
 
     /// A run from a checkpoint of this scenario, on one node.
     #[must_use]
     pub fn resumed(scenario: Scenario, checkpoint: Checkpoint, backend: impl Into<Backend>) -> Self {
-        Self::resume(scenario, checkpoint, |state| Box::new(Node::new(state, backend)))
+        let Ok(run) = Self::resume::<Infallible>(scenario, checkpoint, |state| Ok(Box::new(Node::new(state, backend))));
+        run
     }
 
     /// A run from a checkpoint of this scenario, on an engine that is made of its state.
-    #[must_use]
-    pub fn resume(scenario: Scenario, checkpoint: Checkpoint, engine: impl FnOnce(State) -> Box<dyn Engine>) -> Self {
+    ///
+    /// # Errors
+    /// If there is no engine.
+    pub fn resume<E>(
+        scenario: Scenario,
+        checkpoint: Checkpoint,
+        engine: impl FnOnce(State) -> Result<Box<dyn Engine>, E>,
+    ) -> Result<Self, E> {
         let Checkpoint { mut header, particles } = checkpoint;
         let over = header.step == header.last_step && header.last_step == scenario.steps();
         // In a run that was made longer, what is looked at in the end has yet to be looked at.
@@ -121,10 +140,10 @@ impl Run {
         let mut state = spawn::state_of(&scenario, header.quanta, particles, Names(header.names));
         state.clock.step = header.step;
         state.history = Some(history);
-        let mut node = engine(state);
+        let mut node = engine(state)?;
         node.set_stopped(stopped);
         let run = Self::with(scenario, node, header.root_start, header.outcomes, header.wall_seconds);
-        Self { over, ..run }
+        Ok(Self { over, ..run })
     }
 
     fn with(
@@ -239,7 +258,7 @@ impl Run {
         let stands = self.node.clock().step;
         self.outcomes.retain(|outcome| outcome.step <= stands);
         self.save()?;
-        Ok(ExitReason::DeviceLost)
+        Ok(self.node.standstill())
     }
 
     /// Takes back, step by step, all that was done; the root at the start is then found again.
@@ -252,7 +271,7 @@ impl Run {
             self.sprint_to(0);
             watch(self);
             if self.node.stands_still() {
-                return ExitReason::DeviceLost;
+                return self.node.standstill();
             }
             if self.node.stopped() {
                 return ExitReason::Breach;

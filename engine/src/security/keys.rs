@@ -129,6 +129,12 @@ impl SecretKey {
         PublicKey(curve.pubkey().try_into().expect("a public key has 32 bytes"))
     }
 
+    /// Another secret, for another purpose: who knows it learns nothing of this one.
+    #[must_use]
+    pub fn derive(&self, purpose: &'static str) -> [u8; KEY_BYTES] {
+        blake3::derive_key(purpose, &self.0)
+    }
+
     /// Writes it to a file that did not exist, for its owner's eyes only.
     ///
     /// # Errors

@@ -1,0 +1,205 @@
+//! Starts a run on many servers, as its client.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
+
+use super::{
+    Line, PATIENCE, PROGRAM, Stack,
+    message::{Begin, Description, Kind, Opened, Seat, Status},
+    new_life, sleep, tell_notices,
+};
+use crate::{
+    backend::cpu::Cpu,
+    member::{
+        Setup,
+        message::{MESSAGE_BYTES_MAX, write_particles},
+    },
+    metrics::Stopwatch,
+    node::State,
+    remote::Remote,
+    security::keys::{PublicKey, SecretKey},
+    snapshot::root::StateRoot,
+    transport::{Event, laminar::Place},
+    wire::{Incarnation, NodeId, Time, decode},
+};
+
+/// How long servers may take to answer [s].
+const ANSWER_SECONDS: f64 = 20.0;
+
+/// A server, as the client knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// Its key.
+    pub key: PublicKey,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+/// Why a run was not started.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// No socket.
+    #[error("no socket: {0}")]
+    Socket(#[from] std::io::Error),
+    /// Some server does not answer.
+    #[error("no answer from {0}")]
+    Silent(String),
+    /// Some server will not.
+    #[error("{server} refuses: {why}")]
+    Refused {
+        /// The server.
+        server: String,
+        /// Why.
+        why: String,
+    },
+    /// It was asked to stop.
+    #[error("stopped before the run began")]
+    Stopped,
+    /// The run does not begin.
+    #[error("{0}")]
+    Run(String),
+}
+
+fn table(servers: &[Address]) -> BTreeMap<PublicKey, Place> {
+    let place = |(k, server): (usize, &Address)| {
+        (server.key, Place { node: Some(NodeId(k as u16)), address: Some(server.address) })
+    };
+    servers.iter().enumerate().map(place).collect()
+}
+
+/// Any address of ours from which these servers can be reached.
+fn from_here(servers: &[Address]) -> SocketAddr {
+    let v6 = servers.iter().any(|server| server.address.is_ipv6());
+    if v6 { SocketAddr::from(([0_u16; 8], 0)) } else { SocketAddr::from(([0_u8; 4], 0)) }
+}
+
+fn name(servers: &[Address], node: NodeId) -> String {
+    servers.get(usize::from(node.0)).map_or_else(|| node.to_string(), |server| format!("{node} at {}", server.address))
+}
+
+/// Starts a run of this state on these servers. `scenario`: its text, every default filled in.
+///
+/// # Errors
+/// If a server does not answer, or refuses.
+pub fn launch(
+    servers: &[Address],
+    secret: &SecretKey,
+    scenario: &str,
+    state: State,
+    cpu: Cpu,
+    silence_seconds: f64,
+) -> Result<Remote<Stack>, LaunchError> {
+    let mut line = Line::open(from_here(servers), secret, (Some(NodeId::CLIENT), new_life()), &table(servers))?;
+    let mut root = StateRoot::default();
+    state.particles.iter().for_each(|p| root.add(p.id, p.position, p.momentum, p.mass));
+    let description = Description {
+        run: new_life().0,
+        program: PROGRAM.to_owned(),
+        scenario: scenario.to_owned(),
+        names: state.names.0.clone(),
+        quanta: state.quanta,
+        step: state.clock.step,
+        history: state.history.clone(),
+        root: root.0,
+        seats: servers.iter().map(|s| Seat { key: s.key.to_string(), address: s.address.to_string() }).collect(),
+        you: 0,
+        joins: false,
+        lives: Vec::new(),
+    };
+    let lives = open(&mut line, servers, &description, &state)?;
+    begin(&mut line, servers, &Begin { run: description.run, lives: lives.clone() })?;
+    drop(line);
+    let nodes = lives.iter().enumerate().map(|(k, &life)| (NodeId(k as u16), Incarnation(life))).collect();
+    let setup = Setup::even(state, nodes);
+    let line = Line::open(from_here(servers), secret, (Some(NodeId::CLIENT), new_life()), &table(servers))?;
+    let watch = Stopwatch::start();
+    let idle = Box::new(move |stack: &mut Stack| {
+        tell_notices(stack);
+        sleep(stack, Time(watch.elapsed().as_nanos() as u64), PATIENCE);
+    });
+    Remote::new(setup, cpu, line.stack, silence_seconds, idle).map_err(LaunchError::Run)
+}
+
+/// Opens the run everywhere: the lives in which the servers will take part.
+fn open(
+    line: &mut Line,
+    servers: &[Address],
+    description: &Description,
+    state: &State,
+) -> Result<Vec<u64>, LaunchError> {
+    for k in 0..servers.len() as u16 {
+        let description = Description { you: k, ..description.clone() };
+        line.send_bytes(NodeId(k), Kind::Open, write_particles(&description, &state.particles));
+    }
+    let mut lives: BTreeMap<NodeId, u64> = BTreeMap::new();
+    let watch = Stopwatch::start();
+    while lives.len() < servers.len() {
+        for event in line.listen() {
+            let Event::Received { from, tag, bytes, .. } = event else { continue };
+            if Kind::of(tag.kind) != Some(Kind::Opened) {
+                continue;
+            }
+            match decode::<Opened>(&bytes, "answer", MESSAGE_BYTES_MAX) {
+                Ok(Opened::Ready { run, life, threads, isa }) if run == description.run => {
+                    tracing::info!("{} is ready: {threads} threads, {isa}", name(servers, from));
+                    lives.insert(from, life);
+                }
+                Ok(Opened::Refused { run, why }) if run == description.run || run == 0 => {
+                    return Err(LaunchError::Refused { server: name(servers, from), why });
+                }
+                other => tracing::debug!("{from} answers {other:?}"),
+            }
+        }
+        if watch.seconds() > ANSWER_SECONDS {
+            let silent = (0..servers.len() as u16).map(NodeId).filter(|node| !lives.contains_key(node));
+            let silent: Vec<String> = silent.map(|node| name(servers, node)).collect();
+            return Err(LaunchError::Silent(silent.join(", ")));
+        }
+    }
+    Ok(lives.into_values().collect())
+}
+
+/// Tells all servers that it begins, and waits until they know.
+fn begin(line: &mut Line, servers: &[Address], begin: &Begin) -> Result<(), LaunchError> {
+    let mut waiting: BTreeSet<NodeId> = (0..servers.len() as u16).map(NodeId).collect();
+    waiting.iter().for_each(|&node| line.send(node, Kind::Begin, begin));
+    let watch = Stopwatch::start();
+    while !waiting.is_empty() {
+        for event in line.listen() {
+            if let Event::Delivered { to, tag } = event
+                && tag.kind == Kind::Begin as u16
+            {
+                waiting.remove(&to);
+            }
+        }
+        if watch.seconds() > ANSWER_SECONDS {
+            let silent: Vec<String> = waiting.iter().map(|&node| name(servers, node)).collect();
+            return Err(LaunchError::Silent(silent.join(", ")));
+        }
+    }
+    Ok(())
+}
+
+/// Asks each server how it is; those that do not answer within `seconds` are left out.
+///
+/// # Errors
+/// If there is no socket.
+pub fn ask(servers: &[Address], secret: &SecretKey, seconds: f64) -> Result<BTreeMap<usize, Status>, LaunchError> {
+    // Not as the client of a run: nobody here may be taken for one.
+    let mut line = Line::open(from_here(servers), secret, (None, new_life()), &table(servers))?;
+    (0..servers.len() as u16).for_each(|k| line.send(NodeId(k), Kind::Ask, &()));
+    let (mut answers, watch) = (BTreeMap::new(), Stopwatch::start());
+    while answers.len() < servers.len() && watch.seconds() < seconds {
+        for event in line.listen() {
+            let Event::Received { from, tag, bytes, .. } = event else { continue };
+            if Kind::of(tag.kind) == Some(Kind::Status)
+                && let Ok(status) = decode::<Status>(&bytes, "status", MESSAGE_BYTES_MAX)
+            {
+                answers.insert(usize::from(from.0), status);
+            }
+        }
+    }
+    Ok(answers)
+}

@@ -1,0 +1,386 @@
+//! A server: waits for runs, takes part in one at a time, and waits again.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
+};
+
+use super::{
+    Line, PATIENCE, PROGRAM,
+    journal::Journal,
+    message::{Begin, Description, Kind, Opened, RunStatus, Status},
+    new_life, sleep, tell_notices,
+};
+use crate::{
+    audit_log::{self, Signer},
+    backend::{cpu::Cpu, isa::Isa},
+    coordinator::Options,
+    member::{
+        Activity, Member, Setup,
+        message::{MESSAGE_BYTES_MAX, read_particles},
+    },
+    metrics::Stopwatch,
+    node::State,
+    particle::{Names, Particle},
+    run::StopRequest,
+    scenario::read,
+    security::keys::{PublicKey, SecretKey},
+    snapshot::root::StateRoot,
+    spawn,
+    transport::{Event, Transport, laminar::Place},
+    wire::{Incarnation, NodeId, Time, decode, encode},
+};
+
+/// A run whose client has not been heard of for so long is given up [ns].
+const ABANDONED_NS: u64 = 60_000_000_000;
+/// How long a server waits for a run to begin after it was opened [s].
+const BEGIN_SECONDS: f64 = 30.0;
+
+/// How a server is set up.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Who it is.
+    pub secret: SecretKey,
+    /// Whom it trusts.
+    pub trusted: Vec<PublicKey>,
+    /// Instruction set.
+    pub isa: Isa,
+    /// Threads.
+    pub threads: usize,
+    /// Whether it leaves after one run.
+    pub once: bool,
+    /// Where audit logs go.
+    pub log: Option<PathBuf>,
+}
+
+/// A server.
+#[derive(Debug)]
+pub struct Server {
+    settings: Settings,
+    cpu: Arc<Cpu>,
+    up: Stopwatch,
+    runs: u64,
+}
+
+/// A run that was opened here.
+struct Booked {
+    description: Description,
+    state: State,
+    life: Incarnation,
+    /// Who opened it.
+    client: PublicKey,
+    /// The lives of all, once it begins.
+    lives: Vec<u64>,
+}
+
+/// How a run ended here.
+#[derive(Debug)]
+enum Ended {
+    Closed,
+    Abandoned,
+    Stopped,
+}
+
+impl Server {
+    /// A server with these settings.
+    ///
+    /// # Errors
+    /// If threads cannot be started.
+    pub fn new(settings: Settings) -> io::Result<Self> {
+        let cpu = Cpu::new(settings.isa, settings.threads).map_err(io::Error::other)?;
+        Ok(Self { settings, cpu: Arc::new(cpu), up: Stopwatch::start(), runs: 0 })
+    }
+
+    /// Takes part in runs until it is asked to stop, or after one run if it was told so. `ready` is told where it listens.
+    ///
+    /// # Errors
+    /// If the address is taken.
+    pub fn serve(&mut self, stop: &StopRequest, mut ready: impl FnMut(SocketAddr)) -> io::Result<()> {
+        loop {
+            let mut line = self.waiting_line()?;
+            // The port of the first line is kept, if any would do.
+            self.settings.listen.set_port(line.address()?.port());
+            if self.runs == 0 {
+                ready(line.address()?);
+            }
+            let Some(booked) = self.wait_for_run(&mut line, stop) else { return Ok(()) };
+            drop(line);
+            self.runs += 1;
+            let name = booked.state_name();
+            match self.take_part(booked, stop) {
+                Ok(ended) => tracing::info!("the run {name} is over here: {ended:?}"),
+                Err(error) => tracing::error!("the run {name}: {error}"),
+            }
+            if self.settings.once || stop.load(Ordering::Relaxed) != 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    fn waiting_line(&self) -> io::Result<Line> {
+        let table: BTreeMap<PublicKey, Place> =
+            self.settings.trusted.iter().map(|key| (*key, Place::default())).collect();
+        Line::open(self.settings.listen, &self.settings.secret, (None, new_life()), &table)
+    }
+
+    fn status(&self, run: Option<RunStatus>) -> Status {
+        Status {
+            program: PROGRAM.to_owned(),
+            up_seconds: self.up.seconds(),
+            runs: self.runs,
+            threads: self.cpu.threads() as u32,
+            isa: self.cpu.isa().to_string(),
+            run,
+        }
+    }
+
+    // ---------------------------------------------------------------------------------------- waiting
+
+    /// A run that begins, or nothing if the server is to stop.
+    fn wait_for_run(&self, line: &mut Line, stop: &StopRequest) -> Option<Booked> {
+        let mut booked: Option<(Booked, NodeId, Stopwatch)> = None;
+        while stop.load(Ordering::Relaxed) == 0 {
+            for event in line.listen() {
+                let Event::Received { from, tag, bytes, .. } = event else { continue };
+                match Kind::of(tag.kind) {
+                    Some(Kind::Open) => match self.book(line, from, &bytes) {
+                        Ok(run) => {
+                            let joins = run.description.joins;
+                            booked = Some((run, from, Stopwatch::start()));
+                            if joins {
+                                settle(line);
+                                return booked.map(|(run, ..)| run);
+                            }
+                        }
+                        Err((run, why)) => {
+                            tracing::warn!("a run of {from} is refused: {why}");
+                            line.send(from, Kind::Opened, &Opened::Refused { run, why });
+                        }
+                    },
+                    Some(Kind::Begin) => {
+                        let begin: Option<Begin> = decode(&bytes, "beginning", MESSAGE_BYTES_MAX).ok();
+                        let fits = |(run, client, _): &(Booked, NodeId, Stopwatch)| {
+                            let seats = run.description.seats.len();
+                            *client == from
+                                && begin
+                                    .as_ref()
+                                    .is_some_and(|begin| begin.run == run.description.run && begin.lives.len() == seats)
+                        };
+                        if booked.as_ref().is_some_and(fits) {
+                            let (mut run, ..) = booked.take()?;
+                            run.lives = begin?.lives;
+                            // What was received is acknowledged before the line is closed.
+                            settle(line);
+                            return Some(run);
+                        }
+                    }
+                    Some(Kind::Ask) => line.send(from, Kind::Status, &self.status(None)),
+                    _ => tracing::debug!("{from} sent a block of kind {} to a server that waits", tag.kind),
+                }
+            }
+            if booked.as_ref().is_some_and(|(.., since)| since.seconds() > BEGIN_SECONDS) {
+                tracing::warn!("a run was opened and has not begun: it is forgotten");
+                booked = None;
+            }
+        }
+        None
+    }
+
+    /// Reads what a client wants, and says that all is ready.
+    fn book(&self, line: &mut Line, from: NodeId, bytes: &[u8]) -> Result<Booked, (u64, String)> {
+        let (description, particles): (Description, Vec<Particle>) =
+            read_particles(bytes).map_err(|error| (0, error.to_string()))?;
+        let run = description.run;
+        let refuse = |why: String| (run, why);
+        let client = line.key_of(from).ok_or_else(|| refuse("its key is not known".into()))?;
+        let state = self.check(&description, particles).map_err(refuse)?;
+        let life = new_life();
+        let opened =
+            Opened::Ready { run, life: life.0, threads: self.cpu.threads() as u32, isa: self.cpu.isa().to_string() };
+        tracing::info!(
+            "opened a run of {} particles as node {} of {}",
+            state.particles.len(),
+            description.you,
+            description.seats.len()
+        );
+        line.send(from, Kind::Opened, &opened);
+        let mut lives = description.lives.clone();
+        if let Some(mine) = lives.get_mut(usize::from(description.you)) {
+            *mine = life.0;
+        }
+        Ok(Booked { description, state, life, client, lives })
+    }
+
+    /// Whether a run can be taken part in: the state at its start.
+    fn check(&self, description: &Description, particles: Vec<Particle>) -> Result<State, String> {
+        let Description { program, scenario, seats, you, root, .. } = description;
+        if program != PROGRAM {
+            return Err(format!("the client is {program}, this server is {PROGRAM}: run the same version on both"));
+        }
+        let own = self.settings.secret.public().to_string();
+        match seats.get(usize::from(*you)) {
+            Some(seat) if seat.key == own => {}
+            Some(seat) => return Err(format!("place {you} is that of {}, this server is {own}", seat.key)),
+            None => return Err(format!("there is no place {you} among {}", seats.len())),
+        }
+        for seat in seats {
+            let key: PublicKey = seat.key.parse().map_err(|error| format!("`{}`: {error}", seat.key))?;
+            if seat.key != own && !self.settings.trusted.contains(&key) {
+                return Err(format!("{key} takes part, and this server does not trust it: add it to its trust file"));
+            }
+        }
+        let scenario = read::read("the scenario of the client", scenario, &[])
+            .map_err(|report| format!("the scenario is refused: {report}"))?;
+        let mut found = StateRoot::default();
+        particles.iter().for_each(|p| found.add(p.id, p.position, p.momentum, p.mass));
+        if found.0 != *root {
+            return Err(format!("the particles have root {found}, the client says {}", StateRoot(*root)));
+        }
+        let names = Names(description.names.clone());
+        let mut state = spawn::state_of(&scenario, description.quanta, particles, names);
+        state.clock.step = description.step;
+        state.history.clone_from(&description.history);
+        Ok(state)
+    }
+
+    // ---------------------------------------------------------------------------------------- a run
+
+    fn take_part(&self, booked: Booked, stop: &StopRequest) -> io::Result<Ended> {
+        let me = NodeId(booked.description.you);
+        let line = self.run_line(&booked)?;
+        let mut journal = self.journal(&booked);
+        let nodes = booked.lives.iter().enumerate().map(|(k, &life)| (NodeId(k as u16), Incarnation(life))).collect();
+        let (name, start, joins) = (booked.state_name(), booked.state.clock, booked.description.joins);
+        let setup = Setup::even(booked.state, nodes);
+        let options = Options { seed: booked.life.0, ..Options::default() };
+        let watch = Stopwatch::start();
+        let now = || Time(watch.elapsed().as_nanos() as u64);
+        let cpu = Arc::clone(&self.cpu);
+        let mut member = if joins {
+            Member::joining((me, booked.life), setup, cpu, line.stack, options, now())
+        } else {
+            Member::starting(me, setup, cpu, line.stack, options, now())
+        };
+        let mut closing: Option<Time> = None;
+        let ended = loop {
+            let at = now();
+            let activity = member.poll(at);
+            for (from, kind, _) in member.take_others() {
+                match Kind::of(kind) {
+                    Some(Kind::Ask) => {
+                        let status = self.status(Some(run_status(&mut member, &name, start)));
+                        member.post_message(from, Kind::Status as u16, encode(&status));
+                    }
+                    _ => tracing::debug!("{from} sent a block of kind {kind}"),
+                }
+            }
+            if member.is_closed() {
+                closing = closing.or(Some(at));
+            }
+            tell_notices(member.transport_mut());
+            if let Some(journal) = &mut journal {
+                write_down(journal, member.take_events());
+            }
+            // A moment longer, so that the client hears that it was heard.
+            if closing.is_some_and(|since| at.since(since) > 100_000_000) {
+                break Ended::Closed;
+            }
+            if at.since(member.client_heard_at()) > ABANDONED_NS {
+                break Ended::Abandoned;
+            }
+            if stop.load(Ordering::Relaxed) != 0 {
+                break Ended::Stopped;
+            }
+            if let Activity::Idle { until } = activity {
+                let most = std::time::Duration::from_nanos(until.since(at)).min(PATIENCE);
+                sleep(member.transport_mut(), at, most);
+            }
+        };
+        if let Some(journal) = journal {
+            let head = member.machine().head();
+            let closed = journal.close(head.step, StateRoot(head.root), &format!("{ended:?}").to_lowercase());
+            closed.unwrap_or_else(|error| tracing::error!("{error}"));
+        }
+        Ok(ended)
+    }
+
+    /// The line of a run: its members and its client have places, whoever else is trusted may ask.
+    fn run_line(&self, booked: &Booked) -> io::Result<Line> {
+        let mut table: BTreeMap<PublicKey, Place> =
+            self.settings.trusted.iter().map(|key| (*key, Place::default())).collect();
+        for (k, seat) in booked.description.seats.iter().enumerate() {
+            let key: PublicKey = seat.key.parse().map_err(io::Error::other)?;
+            let address = seat.address.parse().ok();
+            table.insert(key, Place { node: Some(NodeId(k as u16)), address });
+        }
+        table.remove(&self.settings.secret.public());
+        table.insert(booked.client, Place { node: Some(NodeId::CLIENT), address: None });
+        let me = (Some(NodeId(booked.description.you)), booked.life);
+        Line::open(self.settings.listen, &self.settings.secret, me, &table)
+    }
+
+    fn journal(&self, booked: &Booked) -> Option<Journal> {
+        let folder = self.settings.log.as_ref()?;
+        let Description { run, you, scenario, .. } = &booked.description;
+        let path = folder.join(format!("run-{run:016x}-node-{you}-{}.jsonl", booked.life.0));
+        let signer = Signer::of(&self.settings.secret.derive(audit_log::PURPOSE));
+        let opened = audit_log::Event::Opened {
+            run: booked.state_name(),
+            scenario: blake3::hash(scenario.as_bytes()).to_string(),
+            program: PROGRAM.to_owned(),
+            writer: format!("node {you}"),
+            signer: signer.public(),
+        };
+        let made = std::fs::create_dir_all(folder).map_err(|error| error.to_string());
+        let made = made.and_then(|()| {
+            Journal::create(&path, signer, booked.state.clock, opened).map_err(|error| error.to_string())
+        });
+        made.map_err(|error| tracing::error!("no audit log: {error}")).ok()
+    }
+}
+
+impl Booked {
+    fn state_name(&self) -> String {
+        format!("{:016x}", self.description.run)
+    }
+}
+
+/// Lets what is under way arrive before a line is closed.
+fn settle(line: &mut Line) {
+    let watch = Stopwatch::start();
+    while watch.seconds() < 0.03 {
+        line.listen();
+    }
+}
+
+fn write_down(journal: &mut Journal, events: Vec<crate::coordinator::AuditEvent>) {
+    for event in events {
+        if let Err(error) = journal.record(event) {
+            tracing::error!("the audit log: {error}");
+        }
+    }
+}
+
+fn run_status<T: Transport>(member: &mut Member<T>, name: &str, start: crate::step::Clock) -> RunStatus {
+    let particles = member.partition_mut().map_or(0, |partition| partition.count() as u64);
+    let machine = member.machine();
+    let members: Vec<u16> =
+        machine.config().map(|config| config.nodes().map(|node| node.0).collect()).unwrap_or_default();
+    let phi = |&node: &u16| machine.phi_hundredths(NodeId(node)).map(|phi| (node, phi));
+    RunStatus {
+        name: name.to_owned(),
+        node: member.me().0,
+        epoch: machine.epoch().0,
+        coordinator: machine.config().map(|config| config.coordinator.0),
+        step: start.after(machine.committed()),
+        root: StateRoot(machine.head().root).to_string(),
+        particles,
+        phi_hundredths: members.iter().filter_map(phi).collect(),
+        members,
+    }
+}
