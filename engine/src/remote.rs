@@ -247,7 +247,8 @@ impl<T: Transport> Remote<T> {
 
     fn grant(&mut self) {
         self.granted_at = self.now();
-        let Some(history) = self.history.clone() else { return };
+        // Who says nothing is taken for gone.
+        let Some(history) = self.history.clone() else { return self.say_all(Kind::Ping as u16) };
         let bytes = encode(&Grant { up_to: self.granted, history });
         for node in self.nodes.clone() {
             self.send(node, Kind::Grant, 0, bytes.clone());

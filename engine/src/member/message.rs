@@ -40,6 +40,8 @@ pub enum Kind {
     Kept = 24,
     /// From the client: the run is over.
     Close = 25,
+    /// From the client: still there.
+    Ping = 26,
 }
 
 impl Kind {
@@ -57,6 +59,7 @@ impl Kind {
             Self::Copy,
             Self::Kept,
             Self::Close,
+            Self::Ping,
         ];
         all.into_iter().find(|kind| *kind as u16 == number)
     }

@@ -423,6 +423,7 @@ impl<T: Transport> Member<T> {
             }
             (Kind::Grant, true) => decode(bytes, "grant", MESSAGE_BYTES_MAX).map(|grant| self.take_grant(grant, now)),
             (Kind::Collect, true) => decode(bytes, "question", MESSAGE_BYTES_MAX).map(|ask| self.collect = Some(ask)),
+            (Kind::Ping, true) => Ok(()),
             (Kind::Close, true) => {
                 self.closed = true;
                 Ok(())

@@ -110,10 +110,12 @@ pub fn launch(
     };
     let lives = open(&mut line, servers, &description, &state)?;
     begin(&mut line, servers, &Begin { run: description.run, lives: lives.clone() })?;
+    // From the same port, which the servers know by now.
+    let address = line.address()?;
     drop(line);
     let nodes = lives.iter().enumerate().map(|(k, &life)| (NodeId(k as u16), Incarnation(life))).collect();
     let setup = Setup::even(state, nodes);
-    let line = Line::open(from_here(servers), secret, (Some(NodeId::CLIENT), new_life()), &table(servers))?;
+    let line = Line::open(address, secret, (Some(NodeId::CLIENT), new_life()), &table(servers))?;
     let watch = Stopwatch::start();
     let idle = Box::new(move |stack: &mut Stack| {
         tell_notices(stack);

@@ -98,9 +98,9 @@ impl Line {
         Time(self.watch.elapsed().as_nanos() as u64)
     }
 
-    /// The key of a peer.
-    pub fn key_of(&mut self, peer: NodeId) -> Option<PublicKey> {
-        self.stack.datagrams_mut().status(peer).map(|status| status.key)
+    /// The key of a peer, and where it is.
+    pub fn peer(&mut self, peer: NodeId) -> Option<(PublicKey, Option<SocketAddr>)> {
+        self.stack.datagrams_mut().status(peer).map(|status| (status.key, status.address))
     }
 
     /// Sends a message.

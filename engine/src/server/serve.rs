@@ -72,8 +72,9 @@ struct Booked {
     description: Description,
     state: State,
     life: Incarnation,
-    /// Who opened it.
+    /// Who opened it, and from where.
     client: PublicKey,
+    client_address: Option<SocketAddr>,
     /// The lives of all, once it begins.
     lives: Vec<u64>,
 }
@@ -197,7 +198,7 @@ impl Server {
             read_particles(bytes).map_err(|error| (0, error.to_string()))?;
         let run = description.run;
         let refuse = |why: String| (run, why);
-        let client = line.key_of(from).ok_or_else(|| refuse("its key is not known".into()))?;
+        let (client, client_address) = line.peer(from).ok_or_else(|| refuse("its key is not known".into()))?;
         let state = self.check(&description, particles).map_err(refuse)?;
         let life = new_life();
         let opened =
@@ -213,7 +214,7 @@ impl Server {
         if let Some(mine) = lives.get_mut(usize::from(description.you)) {
             *mine = life.0;
         }
-        Ok(Booked { description, state, life, client, lives })
+        Ok(Booked { description, state, life, client, client_address, lives })
     }
 
     /// Whether a run can be taken part in: the state at its start.
@@ -319,7 +320,7 @@ impl Server {
             table.insert(key, Place { node: Some(NodeId(k as u16)), address });
         }
         table.remove(&self.settings.secret.public());
-        table.insert(booked.client, Place { node: Some(NodeId::CLIENT), address: None });
+        table.insert(booked.client, Place { node: Some(NodeId::CLIENT), address: booked.client_address });
         let me = (Some(NodeId(booked.description.you)), booked.life);
         Line::open(self.settings.listen, &self.settings.secret, me, &table)
     }
