@@ -55,7 +55,15 @@ fn run(seed: u64, planted: Option<Planted>) -> Outcome {
     let safety_ns = world.swarm.safety_ns;
     world.run_until(safety_ns);
     world.heal_a_core();
-    demand_progress(&mut world);
+    if world.majority_lives() {
+        demand_progress(&mut world);
+    } else {
+        // More replicas died than may: nobody may go on.
+        let before = world.checks.committed_max();
+        world.run_until(safety_ns + 3_000 * MS);
+        assert_eq!(before, world.checks.committed_max(), "a minority decided");
+        world.checks.count("too many died");
+    }
     Outcome {
         trace: world.trace,
         events: world.events,
@@ -78,6 +86,10 @@ fn demand_progress(world: &mut World) {
         if !members.is_empty() && members.iter().all(there) {
             return;
         }
+    }
+    if !world.majority_lives() {
+        world.checks.count("too many died");
+        return;
     }
     let state = |id: &NodeId| {
         let machine = world.machine(*id)?;
@@ -213,7 +225,8 @@ fn a_survivor_may_be_sent_on_alone_in_a_branch_of_its_own() {
     world.checks.core = world.nodes.keys().copied().collect();
     world.run_until(1_000 * MS);
     let survivor = NodeId(2);
-    [NodeId(0), NodeId(1)].map(|id| world.crash(id));
+    world.crash(NodeId(0));
+    world.crash(NodeId(1));
     world.run_until(4_000 * MS);
     let (frozen, committed) =
         (world.checks.committed_max(), world.machine(survivor).map(|machine| machine.committed()));

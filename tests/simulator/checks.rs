@@ -77,9 +77,14 @@ impl Checks {
 
     /// A node has lost its memory.
     pub(crate) fn forget(&mut self, id: NodeId) {
+        self.absent(id);
+        self.stopped.remove(&id);
+    }
+
+    /// A node is left out: others go on without it.
+    pub(crate) fn absent(&mut self, id: NodeId) {
         self.last.remove(&id);
         self.audit_end.remove(&id);
-        self.stopped.remove(&id);
     }
 
     pub(crate) fn proposed(&mut self, epoch: Epoch, step: u64, id: NodeId) {
@@ -291,6 +296,7 @@ impl World {
             Output::Undo(decision) => {
                 assert!(self.checks.committed_by(id) < decision.step, "{id}: committed, and then undone");
             }
+            Output::Expelled => self.checks.absent(id),
             Output::Stop => drop(self.checks.stopped.insert(id)),
             _ => {}
         }

@@ -204,6 +204,14 @@ impl World {
         self.machine(node).is_some() && config.incarnation(node) == Some(self.nodes[&node].life)
     }
 
+    /// Whether enough replicas live for somebody to go on.
+    pub(crate) fn majority_lives(&self) -> bool {
+        self.configs_that_matter().iter().all(|config| {
+            let alive = config.replicas.iter().filter(|node| self.lives_on(config, **node));
+            alive.count() >= config.majority()
+        })
+    }
+
     /// Replicas have no disk: more than F of an epoch may not die, or nobody could go on.
     pub(crate) fn may_crash(&self, id: NodeId) -> bool {
         self.machine(id).is_some()

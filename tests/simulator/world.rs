@@ -116,8 +116,10 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, swarm: Swarm, planted: Option<Planted>) -> Self {
+    pub(crate) fn new(seed: u64, mut swarm: Swarm, planted: Option<Planted>) -> Self {
         let partitions = physics::initial(seed, swarm.nodes);
+        let ids: BTreeSet<u32> = partitions.values().flatten().map(|particle| particle.id).collect();
+        swarm.refusals.retain(|refusal| ids.contains(&refusal.particle));
         let parts = physics::holdings(&partitions);
         let truth = Truth::of(&partitions, STEPS_MAX);
         let genesis = CopyRecord { step: 0, root: truth.steps[0].0, partitions: parts };

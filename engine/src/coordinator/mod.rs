@@ -155,7 +155,8 @@ pub enum Input {
         /// The stage.
         stage: u16,
     },
-    /// The copy that [`Output::Boundary`] asked for is kept here, and by the buddy.
+    /// The copy that [`Output::Boundary`] asked for is kept here, and by the buddy: what it holds and its root are those that the
+    /// buddy recounted (where there is none, this node), what was gained in the hand-over is what this node says.
     Copied {
         /// The epoch in which it was asked for.
         epoch: Epoch,
@@ -311,6 +312,8 @@ pub struct Machine {
     /// Its configuration; nothing while this node is no member.
     config: Option<Config>,
     config_hash: Hash,
+    /// The successor that this node had chosen and is no member of: it tells those who are.
+    bequest: Option<Box<Config>>,
     chain: Chain,
     work: Work,
     chair: Option<Chair>,
@@ -405,6 +408,7 @@ impl Machine {
             epoch: Epoch(0),
             config: None,
             config_hash: Hash::default(),
+            bequest: None,
             chain,
             work: Work::default(),
             chair: None,
@@ -586,6 +590,7 @@ impl Machine {
         self.config_hash = config.hash();
         self.acceptor = Acceptor::default();
         self.bid = None;
+        self.bequest = None;
         self.unrest_since = None;
         self.attempts = 0;
         self.work = Work::starting_at(config.restart.step);

@@ -129,7 +129,7 @@ impl Machine {
 
     /// Somebody lives in an epoch that is over.
     fn help_up(&mut self, from: NodeId, life: Incarnation) {
-        let Some(config) = &self.config else { return };
+        let Some(config) = self.config.as_ref().or(self.bequest.as_deref()) else { return };
         if config.has(from, life) {
             let begin = Body::Begin(Box::new(config.clone()));
             self.send(from, begin);
@@ -169,6 +169,7 @@ impl Machine {
         assert!(epoch > self.epoch, "{epoch} after {}", self.epoch);
         self.epoch = epoch;
         self.config = None;
+        self.bequest = None;
         self.chair = None;
         self.bid = None;
         self.unrest_since = None;

@@ -245,6 +245,7 @@ impl Machine {
             self.install(config);
         } else {
             self.leave(config.epoch);
+            self.bequest = Some(Box::new(config));
         }
     }
 
