@@ -25,8 +25,8 @@ pub(crate) type BoardKey = (u64, Epoch, u64, bool);
 /// What the members of an epoch have posted for a step.
 pub(crate) type Board = BTreeMap<NodeId, Particles>;
 
-/// Boards that are kept.
-const BOARDS_MAX: usize = 128;
+/// Boards that are kept of each branch.
+const BOARDS_MAX: usize = 64;
 
 /// Work that takes time.
 #[derive(Clone, Debug)]
@@ -157,8 +157,11 @@ impl World {
         };
         let board = self.boards.entry(key).or_default();
         board.insert(id, state);
-        if self.boards.len() > BOARDS_MAX {
-            self.boards.pop_first();
+        // The oldest of the same branch goes.
+        let branch = key.0;
+        let oldest = self.boards.keys().find(|key| key.0 == branch).copied();
+        if let Some(oldest) = oldest.filter(|_| self.boards.keys().filter(|key| key.0 == branch).count() > BOARDS_MAX) {
+            self.boards.remove(&oldest);
         }
     }
 
@@ -250,7 +253,7 @@ impl World {
         let driver = &self.nodes[&id].driver;
         let Some(config) = &driver.config else { return };
         let epoch = config.epoch;
-        let computing = matches!(driver.jobs.front(), Some(Job::Compute { step: now }) if *now == step);
+        let computing = driver.jobs.iter().any(|job| matches!(job, Job::Compute { step: now } if *now == step));
         let (life, generation) = (self.nodes[&id].life, driver.generation);
         if driver.refused.contains(&step) {
             return;

@@ -208,6 +208,11 @@ impl World {
         self.nodes[&id].machine.as_ref()
     }
 
+    /// A machine that takes part in the run itself, and was not sent on alone.
+    pub(crate) fn in_run(&self, id: NodeId) -> Option<&Machine> {
+        self.machine(id).filter(|machine| machine.branch() == 0)
+    }
+
     /// What a node's clock says.
     pub(crate) fn local(&self, id: NodeId) -> Time {
         let node = &self.nodes[&id];
@@ -350,6 +355,10 @@ impl World {
     /// A letter goes on its way, or does not.
     fn post(&mut self, from: NodeId, to: NodeId, letter: Arc<Letter>) {
         let life = self.nodes[&from].life;
+        if self.chaos.once_in_1000(10) {
+            let again = Letter::from_bytes(&letter.to_bytes()).expect("a letter can be read");
+            assert_eq!(again, *letter, "a letter is another one when it was read");
+        }
         if self.swarm.archives && self.archive.len() < 400 && self.chaos.once_in_1000(60) {
             self.archive.push((to, from, life, Arc::clone(&letter)));
         }

@@ -29,8 +29,8 @@ pub(super) struct Chair {
     complete: Option<CopyRecord>,
     /// Members that recomputed something else than was committed, and what.
     pub(super) isolate: BTreeMap<NodeId, String>,
-    /// Somebody did, but nobody can be named.
-    pub(super) trouble: bool,
+    /// Somebody did, but nobody can be named: what was found.
+    pub(super) trouble: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -58,7 +58,7 @@ impl Chair {
             copying: None,
             complete: None,
             isolate: BTreeMap::new(),
-            trouble: false,
+            trouble: None,
         }
     }
 
@@ -139,7 +139,8 @@ impl Machine {
     /// Looks whether enough is known of the step to decide.
     fn consider(&mut self) {
         let members = self.members();
-        let Some(chair) = &self.chair else { return };
+        // Once a step was undone, the epoch decides nothing more.
+        let Some(chair) = self.chair.as_ref().filter(|_| !self.work.undone) else { return };
         let refused = chair.refused_stage();
         let open = |node: &NodeId| !chair.votes.get(node).is_some_and(|vote| Chair::suffices(vote, refused));
         let open: Vec<NodeId> = members.into_iter().filter(open).collect();
@@ -181,11 +182,15 @@ impl Machine {
                 let root = shares.values().fold(0_u128, |sum, share| sum.wrapping_add(share.root));
                 self.send_all(self.members(), &Body::Again { step, root });
             }
+            Err(_) if self.current().members.len() == 1 => self.stop_for_good(),
             Err((Some(node), why)) => {
                 let chair = self.chair.as_mut().expect("as above");
                 chair.isolate.insert(node, format!("step {step} recomputed: {why}"));
             }
-            Err((None, _)) => self.chair.as_mut().expect("as above").trouble = true,
+            Err((None, why)) => {
+                let chair = self.chair.as_mut().expect("as above");
+                chair.trouble = Some(format!("step {step} recomputed: {why}"));
+            }
         }
     }
 
@@ -204,7 +209,8 @@ impl Machine {
         }
         let totals = balance(&chair.previous, shares).map_err(|fault| match &fault {
             Fault::Node { node, .. } | Fault::Malformed { node } => (Some(*node), fault.to_string()),
-            Fault::Pair { .. } => (None, fault.to_string()),
+            // What each of them had when the step was committed settles it.
+            Fault::Pair { .. } => (self.who_differs(step, shares), fault.to_string()),
         })?;
         let Some(root) = self.chain.root(step).filter(|root| *root != totals.root) else { return Ok(totals.root) };
         let why = format!("the state root is {:032x}, it was {root:032x}", totals.root);

@@ -12,7 +12,7 @@ use super::{
 use crate::wire::{Epoch, NodeId};
 
 /// Copies of others that are remembered.
-const COPIES_MAX: usize = 4 * super::NODES_MAX;
+pub(super) const COPIES_MAX: usize = 4 * super::NODES_MAX;
 
 /// Where this node is in its epoch.
 #[derive(Clone, Debug, Default)]
@@ -233,6 +233,15 @@ impl Machine {
         let there = self.work.next > self.chain.head.step;
         let over = (self.chain.is_stopped() && there) || config.is_over();
         if over && !self.stopped {
+            self.stopped = true;
+            self.outputs.push(Output::Stop);
+        }
+    }
+
+    /// The last member recomputes something else than was committed: nobody is left who could be trusted.
+    pub(super) fn stop_for_good(&mut self) {
+        self.work.undone = true;
+        if !self.stopped {
             self.stopped = true;
             self.outputs.push(Output::Stop);
         }

@@ -474,6 +474,12 @@ impl Machine {
         self.epoch
     }
 
+    /// 0 for the run itself; something else where an operator sent this node on alone.
+    #[must_use]
+    pub fn branch(&self) -> u64 {
+        self.branch
+    }
+
     /// The configuration of the epoch, where this node is a member of it.
     #[must_use]
     pub fn config(&self) -> Option<&Config> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Body, Config, Detector, Letter, Machine, Output, planted::Planted};
+use super::{Body, Config, Detector, Letter, Machine, NODES_MAX, Output, planted::Planted};
 use crate::wire::{Epoch, Incarnation, NodeId, Time};
 
 /// Beats that may be missed before a peer is no longer said to be heard.
@@ -114,7 +114,7 @@ impl Machine {
         let both_ways = hears.contains(&self.me);
         let now = self.now;
         if let Some(peer) = self.peers.get_mut(&from) {
-            peer.hears = hears.into_iter().collect();
+            peer.hears = hears.into_iter().take(NODES_MAX).collect();
             peer.joined = None;
             peer.index = if epoch == self.epoch { index } else { 0 };
             if both_ways {
@@ -146,7 +146,7 @@ impl Machine {
             // A member that does not know it yet, or a letter that comes late.
             self.send(from, begin);
         } else if let Some(peer) = self.peers.get_mut(&from) {
-            peer.hears = hears.into_iter().collect();
+            peer.hears = hears.into_iter().take(NODES_MAX).collect();
             peer.joined = Some(now);
         }
     }
