@@ -212,12 +212,18 @@ impl World {
         self.in_run(node).is_some_and(serves) && config.incarnation(node) == Some(self.nodes[&node].life)
     }
 
-    /// Whether enough replicas are in the core for somebody to go on.
-    pub(crate) fn majority_lives(&self) -> bool {
-        self.configs_that_matter().iter().all(|config| {
-            let healed = |node: &&NodeId| self.checks.core.contains(node) && self.lives_on(config, **node);
-            config.replicas.iter().filter(healed).count() >= config.majority()
-        })
+    /// Whether the core can go on: it has the newest configuration, or the one before it, and a majority of its replicas.
+    pub(crate) fn core_can_go_on(&self) -> bool {
+        let matter = self.configs_that_matter();
+        let can = |config: &Config| {
+            let healed = |node: &NodeId| self.checks.core.contains(node) && self.lives_on(config, *node);
+            let majority = config.replicas.iter().filter(|node| healed(node)).count() >= config.majority();
+            let held = config
+                .nodes()
+                .any(|node| healed(&node) && self.in_run(node).is_some_and(|machine| machine.epoch() == config.epoch));
+            majority && held
+        };
+        matter.iter().any(can)
     }
 
     /// Replicas have no disk: more than F of an epoch may not die, or nobody could go on.
