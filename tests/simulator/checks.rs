@@ -344,7 +344,8 @@ impl World {
         let Some(machine) = self.machine(id) else { return };
         let [log, stored, copies, snapshots] = machine.sizes();
         assert!(log <= LOG_MAX && stored <= 2, "{id}: {log} decisions, {stored} stored");
-        assert!(copies <= 64 && snapshots <= 64, "{id}: {copies} copies, {snapshots} snapshots");
+        // The last complete copy, and one that is under way; a few of them from nodes that are gone.
+        assert!(copies <= 16 && snapshots <= 2, "{id}: {copies} copies, {snapshots} snapshots");
         if machine.proposes_anew() {
             self.checks.count("an accepted successor was proposed again");
         }

@@ -115,7 +115,10 @@ impl World {
 
     fn begin(&mut self, id: NodeId, config: Box<Config>) {
         self.void(id);
-        self.node(id).driver.config = Some(config);
+        let driver = &mut self.node(id).driver;
+        driver.snapshots.retain(|step, _| *step == config.copy.step);
+        driver.copies.retain(|(_, step), _| *step == config.copy.step);
+        driver.config = Some(config);
         self.enqueue(id, Job::Restore);
     }
 

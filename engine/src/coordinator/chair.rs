@@ -355,46 +355,36 @@ impl Machine {
     }
 
     pub(super) fn hear_accepted(&mut self, from: NodeId, index: u64, hash: Hash) {
-        let config = self.current();
-        let (is_replica, replicas, majority) =
-            (config.replicas.contains(&from), config.replicas.len(), config.majority());
-        let alone = self.plants(Planted::CoordinatorAloneDecides);
-        let half = self.plants(Planted::HalfIsEnough);
-        let needed = if alone {
-            1
-        } else if half {
-            replicas.div_ceil(2).min(majority - 1).max(1)
-        } else {
-            majority
-        };
+        let is_replica = self.current().replicas.contains(&from);
+        let needed = if self.plants(Planted::CoordinatorAloneDecides) { 1 } else { self.majority() };
         let Some(pending) = self.chair.as_mut().and_then(|chair| chair.pending.as_mut()) else { return };
         if !is_replica || pending.decision.index != index || pending.hash != hash {
             return;
         }
         pending.stored_by.insert(from);
         let by_itself = pending.stored_by.contains(&self.me);
-        if pending.stored_by.len() >= needed && by_itself {
-            let decide = Body::Decide(Box::new(pending.decision.clone()));
-            if let Some(chair) = &mut self.chair {
-                chair.pending = None;
-            }
-            self.send_all(self.members(), &decide);
+        if pending.stored_by.len() < needed || !by_itself {
+            return;
         }
+        let Some(pending) = self.chair.as_mut().and_then(|chair| chair.pending.take()) else { return };
+        self.send_all(self.members(), &Body::Decide(Box::new(pending.decision)));
     }
 
     pub(super) fn hear_copied(&mut self, from: NodeId, copy: CopyShare) {
-        let members = self.members().len();
-        let early = self.plants(Planted::CopyIncomplete);
+        let needed = self.members().len() - usize::from(self.plants(Planted::CopyIncomplete));
         let Some(chair) = &mut self.chair else { return };
         let Some(copying) = chair.copying.as_mut().filter(|copying| copying.step == copy.step) else { return };
         copying.shares.insert(from, copy.share);
-        if copying.shares.len() < members && !(early && copying.shares.len() + 1 >= members) {
+        if copying.shares.len() < needed.max(1) {
             return;
         }
-        let Some(mut copying) = chair.copying.take() else { return };
-        copying.previous.retain(|node, _| early && copying.shares.contains_key(node) || !early);
+        let Some(copying) = chair.copying.take() else { return };
+        if self.plants(Planted::CopyIncomplete) {
+            self.complete_copy(copying, Totals::default());
+            return;
+        }
         match balance(&copying.previous, &copying.shares) {
-            Ok(totals) if totals.root == copying.root || early => self.complete_copy(copying, totals),
+            Ok(totals) if totals.root == copying.root => self.complete_copy(copying, totals),
             Ok(_) => self.refuse_copy(copying.step, "the state root is another one".to_owned()),
             Err(fault) => self.refuse_copy(copying.step, fault.to_string()),
         }

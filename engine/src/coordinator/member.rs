@@ -255,15 +255,13 @@ impl Machine {
 
     /// The buddy has this node's copy.
     pub(super) fn take_copied(&mut self, epoch: Epoch, copy: CopyShare) {
-        if copy.step <= self.chain.copy.step {
+        if copy.step <= self.chain.copy.step || epoch != self.epoch || self.config.is_none() {
             return;
         }
         self.snapshots.insert(copy.step);
-        if epoch == self.epoch && self.config.is_some() {
-            let coordinator = self.current().coordinator;
-            self.send(coordinator, Body::Copied(copy.clone()));
-            self.work.copied = Some(copy);
-        }
+        let coordinator = self.current().coordinator;
+        self.send(coordinator, Body::Copied(copy.clone()));
+        self.work.copied = Some(copy);
     }
 
     /// A copy of somebody else's partition has come.

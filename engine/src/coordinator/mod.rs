@@ -44,6 +44,8 @@ mod peers;
 pub mod planted;
 mod replica;
 mod successor;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -189,8 +191,8 @@ pub enum Output {
         /// The letter.
         letter: Box<Letter>,
     },
-    /// A new epoch: drop all that is under way, restore what [`Config::adoption`] gives to this node of the copy [`Config::restart`], and
-    /// propose its step with what was restored.
+    /// A new epoch: drop all that is under way, and all snapshots and copies but those of [`Config::copy`]; restore what
+    /// [`Config::adoption`] gives to this node of the copy [`Config::restart`], and propose its step with what was restored.
     Start(Box<Config>),
     /// Compute this step, from the one before (which may not be decided yet).
     Compute {
@@ -589,6 +591,9 @@ impl Machine {
         self.chain.stored.clear();
         self.chain.head = config.head;
         self.chain.copy = config.copy.clone();
+        // A copy that was not complete when its epoch ended never will be.
+        self.snapshots.retain(|step| *step == config.copy.step);
+        self.copies.retain(|(_, step)| *step == config.copy.step);
         self.chain.notes = config.notes.clone();
         self.chain.next_boundary = config.next_boundary;
         self.branch = config.branch;

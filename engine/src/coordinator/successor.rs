@@ -192,9 +192,7 @@ impl Machine {
 
     fn propose_if_ready(&mut self) {
         let Some(bid) = &self.bid else { return };
-        let half = self.plants(Planted::HalfIsEnough);
-        let majority = self.current().majority();
-        let needed = if half { (majority - 1).max(1) } else { majority };
+        let needed = self.majority();
         if bid.proposed.is_some() || bid.promises.len() < needed {
             return;
         }
@@ -225,9 +223,7 @@ impl Machine {
     }
 
     pub(super) fn hear_agreed(&mut self, from: NodeId, ballot: Ballot) {
-        let majority = self.current().majority();
-        let half = self.plants(Planted::HalfIsEnough);
-        let needed = if half { (majority - 1).max(1) } else { majority };
+        let needed = self.majority();
         let is_replica = self.current().replicas.contains(&from);
         let Some(bid) = self.bid.as_mut().filter(|bid| bid.ballot == ballot && is_replica) else { return };
         bid.agreed.insert(from);
