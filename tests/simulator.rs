@@ -38,6 +38,9 @@ const SEEDS: u64 = 1_500;
 const MORE_STEPS: u64 = 10;
 const PATIENCE_NS: u64 = 60_000 * MS;
 
+/// How long after the rest died a configuration may come that was accepted before: attempts wait for each other.
+const LATE_NS: u64 = 15_000 * MS;
+
 /// Threads that share the seeds; no result depends on them.
 const THREADS: u64 = 2;
 
@@ -80,7 +83,7 @@ fn demand_progress(world: &mut World) {
         }
     }
     // A configuration that was under way while the rest died may have too many of its replicas there. A later one may not.
-    if !world.core_can_go_on() && world.checks.newest_began < healed + 1_500 * MS {
+    if !world.core_can_go_on() && world.checks.newest_began < healed + LATE_NS {
         world.checks.count("too many died");
         return;
     }

@@ -283,7 +283,9 @@ impl World {
             let (kept, sent) = self.corrupted_by_liar(id, step, &state);
             // It is the buddy who recounts what it got.
             let share = physics::share(&sent, &gains, 0);
+            let complete = self.machine(id).map_or(0, |machine| machine.copy().step);
             let driver = &mut self.node(id).driver;
+            driver.snapshots.retain(|step, _| *step == complete);
             driver.snapshots.insert(step, kept);
             driver.copying = Some((buddy, CopyShare { step, share }, sent));
             let (life, generation) = (self.nodes[&id].life, self.nodes[&id].driver.generation);

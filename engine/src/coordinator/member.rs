@@ -258,6 +258,9 @@ impl Machine {
         if copy.step <= self.chain.copy.step || epoch != self.epoch || self.config.is_none() {
             return;
         }
+        // One copy is under way at a time: another one that is not complete was refused.
+        let complete = self.chain.copy.step;
+        self.snapshots.retain(|step| *step == complete);
         self.snapshots.insert(copy.step);
         let coordinator = self.current().coordinator;
         self.send(coordinator, Body::Copied(copy.clone()));
@@ -266,9 +269,15 @@ impl Machine {
 
     /// A copy of somebody else's partition has come.
     pub(super) fn take_stored(&mut self, owner: NodeId, step: u64) {
-        if step >= self.chain.copy.step {
-            self.copies.insert((owner, step));
+        let complete = self.chain.copy.step;
+        if step < complete {
+            return;
         }
+        self.copies.insert((owner, step));
+        // The owner may know already that the one before it is complete, when this node does not: two of each owner stay.
+        let of_owner = self.copies.iter().filter(|(node, step)| *node == owner && *step != complete);
+        let newest: Vec<u64> = of_owner.map(|(_, step)| *step).rev().take(2).collect();
+        self.copies.retain(|(node, step)| *node != owner || *step == complete || newest.contains(step));
         assert!(self.copies.len() <= COPIES_MAX, "{} copies", self.copies.len());
     }
 }

@@ -209,7 +209,7 @@ pub enum Output {
     /// A step was undone: back to the one before, and whatever was begun after it is void.
     Undo(Box<Decision>),
     /// Before the step after this one: hand over by the cuts; then, if asked for, keep a snapshot, send a copy of it to the buddy, and
-    /// say [`Input::Copied`] when the buddy has it.
+    /// say [`Input::Copied`] when the buddy has it. Of snapshots, only the last complete one and this one are needed.
     Boundary {
         /// The step that was committed last.
         step: u64,
