@@ -194,7 +194,7 @@ fn one_seed() {
 }
 
 /// Seeds within which a planted fault must be found.
-const SEEDS_TO_FIND: u64 = 400;
+const SEEDS_TO_FIND: u64 = 4_000;
 
 #[test]
 fn every_planted_fault_is_found() {
