@@ -25,8 +25,8 @@ pub(crate) type BoardKey = (u64, Epoch, u64, bool);
 /// What the members of an epoch have posted for a step.
 pub(crate) type Board = BTreeMap<NodeId, Particles>;
 
-/// Boards that are kept.
-const BOARDS_MAX: usize = 128;
+/// Boards that are kept of each branch.
+const BOARDS_MAX: usize = 64;
 
 /// Work that takes time.
 #[derive(Clone, Debug)]
@@ -54,7 +54,7 @@ pub(crate) struct Driver {
     pub(crate) snapshots: BTreeMap<u64, Particles>,
     pub(crate) copies: BTreeMap<(NodeId, u64), Particles>,
     /// The copy that is on its way: step, buddy, what to say when it is there.
-    pub(crate) copying: Option<(Option<NodeId>, CopyShare)>,
+    pub(crate) copying: Option<(Option<NodeId>, CopyShare, Particles)>,
     /// A step in which this node has found something.
     pub(crate) refused: BTreeSet<u64>,
     pub(crate) lie: Option<Lie>,
@@ -115,7 +115,10 @@ impl World {
 
     fn begin(&mut self, id: NodeId, config: Box<Config>) {
         self.void(id);
-        self.node(id).driver.config = Some(config);
+        let driver = &mut self.node(id).driver;
+        driver.snapshots.retain(|step, _| *step == config.copy.step);
+        driver.copies.retain(|(_, step), _| *step == config.copy.step);
+        driver.config = Some(config);
         self.enqueue(id, Job::Restore);
     }
 
@@ -157,8 +160,11 @@ impl World {
         };
         let board = self.boards.entry(key).or_default();
         board.insert(id, state);
-        if self.boards.len() > BOARDS_MAX {
-            self.boards.pop_first();
+        // The oldest of the same branch goes.
+        let branch = key.0;
+        let oldest = self.boards.keys().find(|key| key.0 == branch).copied();
+        if let Some(oldest) = oldest.filter(|_| self.boards.keys().filter(|key| key.0 == branch).count() > BOARDS_MAX) {
+            self.boards.remove(&oldest);
         }
     }
 
@@ -250,7 +256,7 @@ impl World {
         let driver = &self.nodes[&id].driver;
         let Some(config) = &driver.config else { return };
         let epoch = config.epoch;
-        let computing = matches!(driver.jobs.front(), Some(Job::Compute { step: now }) if *now == step);
+        let computing = driver.jobs.iter().any(|job| matches!(job, Job::Compute { step: now } if *now == step));
         let (life, generation) = (self.nodes[&id].life, driver.generation);
         if driver.refused.contains(&step) {
             return;
@@ -274,11 +280,14 @@ impl World {
         let (mut state, mut gains) = physics::hand_over(id, &all, &boundary.cuts);
         self.lie_about_migrants(id, &all, &mut state, &mut gains);
         if boundary.copy {
-            let share = physics::share(&state, &gains, 0);
-            let kept = self.corrupted_by_liar(id, &state);
+            let (kept, sent) = self.corrupted_by_liar(id, step, &state);
+            // It is the buddy who recounts what it got.
+            let share = physics::share(&sent, &gains, 0);
+            let complete = self.machine(id).map_or(0, |machine| machine.copy().step);
             let driver = &mut self.node(id).driver;
+            driver.snapshots.retain(|step, _| *step == complete);
             driver.snapshots.insert(step, kept);
-            driver.copying = Some((buddy, CopyShare { step, share }));
+            driver.copying = Some((buddy, CopyShare { step, share }, sent));
             let (life, generation) = (self.nodes[&id].life, self.nodes[&id].driver.generation);
             self.at(self.now + 2 * MS, Event::Copying { node: id, life, generation, step, stored: false });
         }
@@ -290,7 +299,7 @@ impl World {
 
     /// A copy goes to the buddy, and then its receipt comes back; both take as long as the link is cut.
     pub(crate) fn copy(&mut self, id: NodeId, step: u64, stored: bool) {
-        let Some((buddy, copy)) = self.nodes[&id].driver.copying.clone() else { return };
+        let Some((buddy, copy, sent)) = self.nodes[&id].driver.copying.clone() else { return };
         let Some(epoch) = self.nodes[&id].driver.config.as_ref().map(|config| config.epoch) else { return };
         let (life, generation) = (self.nodes[&id].life, self.nodes[&id].driver.generation);
         let reached = buddy.is_none_or(|buddy| {
@@ -309,8 +318,7 @@ impl World {
             return;
         }
         if let Some(buddy) = buddy {
-            let state = self.nodes[&id].driver.snapshots[&step].clone();
-            self.node(buddy).driver.copies.insert((id, step), state);
+            self.node(buddy).driver.copies.insert((id, step), sent);
             self.tell(buddy, Input::Stored { owner: id, step });
         }
         let wait = self.node(id).chance.between(MS, 20 * MS);
@@ -392,15 +400,16 @@ impl World {
         }
     }
 
-    /// A snapshot whose bits are wrong, in the node's own memory and in what the buddy gets.
-    fn corrupted_by_liar(&mut self, id: NodeId, state: &Particles) -> Particles {
-        let mut kept = state.clone();
+    /// A snapshot whose bits are wrong, in the node's own memory or in what the buddy gets.
+    fn corrupted_by_liar(&mut self, id: NodeId, step: u64, state: &Particles) -> (Particles, Particles) {
+        let (mut kept, mut sent) = (state.clone(), state.clone());
+        let wrong = if step.is_multiple_of(3) { &mut sent } else { &mut kept };
         if self.nodes[&id].driver.lie == Some(Lie::Snapshot)
-            && let Some(particle) = kept.first_mut()
+            && let Some(particle) = wrong.first_mut()
         {
             particle.place += 1;
             self.lied(id, Lie::Snapshot);
         }
-        kept
+        (kept, sent)
     }
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use emmy::{
-    coordinator::{Body, Config, Decision, Input, Letter, Vote},
+    coordinator::{Body, Config, Decision, Input, Letter, Machine, Vote},
     wire::NodeId,
 };
 
@@ -65,6 +65,8 @@ pub(crate) struct Swarm {
     pub(crate) clocks: bool,
     /// Old letters come again, and decisions are forged.
     pub(crate) archives: bool,
+    /// Operators send nodes on alone.
+    pub(crate) alone: bool,
     pub(crate) liars: Option<Lie>,
     pub(crate) refusals: Vec<Refusal>,
     pub(crate) record_at: Option<u64>,
@@ -82,6 +84,7 @@ impl Swarm {
         let (partitions, crashes, pauses, clocks) = (has(400), has(600), has(300), has(400));
         let (archives, lies, refuses, records, lossy, doubles) =
             (has(400), has(350), has(150), has(200), has(600), has(500));
+        let alone = has(60);
         let lie = *chance.pick(&LIES).expect("there are lies");
         let refusal_step = chance.between(5, 60);
         let stage = chance.between(0, 3) as u16;
@@ -105,8 +108,10 @@ impl Swarm {
             pauses,
             clocks,
             archives,
+            alone,
             liars: lies.then_some(lie),
-            refusals: if refuses { refusals } else { Vec::new() },
+            // A particle that a liar lost is refused by nobody.
+            refusals: if refuses && !lies { refusals } else { Vec::new() },
             record_at: records.then(|| chance.between(1, 80)),
             chaos_ns: chance.between(20 * MS, 250 * MS),
             safety_ns: chance.between(1_500 * MS, 6_000 * MS),
@@ -126,6 +131,7 @@ impl World {
         let id = *self.chaos.pick(&ids).expect("there are nodes");
         let other = *self.chaos.pick(&ids).expect("there are nodes");
         match self.chaos.below(12) {
+            6 => self.links.values_mut().for_each(|link| link.cut = false),
             0 if self.swarm.crashes => self.crash_and_restart(id),
             1 if self.swarm.pauses => {
                 let until = self.now + self.chaos.between(20 * MS, 1_500 * MS);
@@ -141,13 +147,13 @@ impl World {
                 self.cut(other, id, true);
             }
             5 if self.swarm.partitions => self.part(&ids),
-            6 | 7 => self.links.values_mut().for_each(|link| link.cut = false),
             8 if self.swarm.clogs && id != other => {
                 let until = self.now + self.chaos.between(10 * MS, 1_000 * MS);
                 self.links.get_mut(&(id, other)).expect("a link").clogged_until = until;
             }
             9 if self.swarm.archives => self.replay(),
             10 if self.swarm.archives => self.forge(id, other),
+            7 if self.swarm.alone && self.may_crash(id) => self.go_on_alone(id),
             11 if self.swarm.liars.is_some() && self.now > 200 * MS => self.set_liar(id),
             _ => {}
         }
@@ -190,7 +196,7 @@ impl World {
     pub(crate) fn configs_that_matter(&self) -> Vec<Config> {
         let mut found = Vec::new();
         for (epoch, config) in self.checks.configs.iter().rev() {
-            let begun = |node: &&NodeId| self.machine(**node).is_some_and(|machine| machine.epoch() >= *epoch);
+            let begun = |node: &&NodeId| self.in_run(**node).is_some_and(|machine| machine.epoch() >= *epoch);
             let settled = config.replicas.iter().filter(begun).count() >= config.majority();
             found.push(config.clone());
             if settled {
@@ -201,7 +207,23 @@ impl World {
     }
 
     fn lives_on(&self, config: &Config, node: NodeId) -> bool {
-        self.machine(node).is_some() && config.incarnation(node) == Some(self.nodes[&node].life)
+        // Who was left out by a later epoch serves this one no more.
+        let serves = |machine: &Machine| machine.config().is_some() || machine.epoch() < config.epoch;
+        self.in_run(node).is_some_and(serves) && config.incarnation(node) == Some(self.nodes[&node].life)
+    }
+
+    /// Whether the core can go on: it has the newest configuration, or the one before it, and a majority of its replicas.
+    pub(crate) fn core_can_go_on(&self) -> bool {
+        let matter = self.configs_that_matter();
+        let can = |config: &Config| {
+            let healed = |node: &NodeId| self.checks.core.contains(node) && self.lives_on(config, *node);
+            let majority = config.replicas.iter().filter(|node| healed(node)).count() >= config.majority();
+            let held = config
+                .nodes()
+                .any(|node| healed(&node) && self.in_run(node).is_some_and(|machine| machine.epoch() == config.epoch));
+            majority && held
+        };
+        matter.iter().any(can)
     }
 
     /// Replicas have no disk: more than F of an epoch may not die, or nobody could go on.
@@ -268,7 +290,7 @@ impl World {
         }
         let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
         for id in &ids {
-            if self.machine(*id).is_some() && self.chaos.once_in_1000(600) {
+            if self.in_run(*id).is_some() && self.chaos.once_in_1000(600) {
                 core.insert(*id);
             }
         }

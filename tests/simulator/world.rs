@@ -116,8 +116,10 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, swarm: Swarm, planted: Option<Planted>) -> Self {
+    pub(crate) fn new(seed: u64, mut swarm: Swarm, planted: Option<Planted>) -> Self {
         let partitions = physics::initial(seed, swarm.nodes);
+        let ids: BTreeSet<u32> = partitions.values().flatten().map(|particle| particle.id).collect();
+        swarm.refusals.retain(|refusal| ids.contains(&refusal.particle));
         let parts = physics::holdings(&partitions);
         let truth = Truth::of(&partitions, STEPS_MAX);
         let genesis = CopyRecord { step: 0, root: truth.steps[0].0, partitions: parts };
@@ -204,6 +206,11 @@ impl World {
 
     pub(crate) fn machine(&self, id: NodeId) -> Option<&Machine> {
         self.nodes[&id].machine.as_ref()
+    }
+
+    /// A machine that takes part in the run itself, and was not sent on alone.
+    pub(crate) fn in_run(&self, id: NodeId) -> Option<&Machine> {
+        self.machine(id).filter(|machine| machine.branch() == 0)
     }
 
     /// What a node's clock says.
@@ -348,6 +355,10 @@ impl World {
     /// A letter goes on its way, or does not.
     fn post(&mut self, from: NodeId, to: NodeId, letter: Arc<Letter>) {
         let life = self.nodes[&from].life;
+        if self.chaos.once_in_1000(10) {
+            let again = Letter::from_bytes(&letter.to_bytes()).expect("a letter can be read");
+            assert_eq!(again, *letter, "a letter is another one when it was read");
+        }
         if self.swarm.archives && self.archive.len() < 400 && self.chaos.once_in_1000(60) {
             self.archive.push((to, from, life, Arc::clone(&letter)));
         }

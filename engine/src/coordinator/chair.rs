@@ -29,8 +29,8 @@ pub(super) struct Chair {
     complete: Option<CopyRecord>,
     /// Members that recomputed something else than was committed, and what.
     pub(super) isolate: BTreeMap<NodeId, String>,
-    /// Somebody did, but nobody can be named.
-    pub(super) trouble: bool,
+    /// Somebody did, but nobody can be named: what was found.
+    pub(super) trouble: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -58,7 +58,7 @@ impl Chair {
             copying: None,
             complete: None,
             isolate: BTreeMap::new(),
-            trouble: false,
+            trouble: None,
         }
     }
 
@@ -139,7 +139,8 @@ impl Machine {
     /// Looks whether enough is known of the step to decide.
     fn consider(&mut self) {
         let members = self.members();
-        let Some(chair) = &self.chair else { return };
+        // Once a step was undone, the epoch decides nothing more.
+        let Some(chair) = self.chair.as_ref().filter(|_| !self.work.undone) else { return };
         let refused = chair.refused_stage();
         let open = |node: &NodeId| !chair.votes.get(node).is_some_and(|vote| Chair::suffices(vote, refused));
         let open: Vec<NodeId> = members.into_iter().filter(open).collect();
@@ -181,11 +182,15 @@ impl Machine {
                 let root = shares.values().fold(0_u128, |sum, share| sum.wrapping_add(share.root));
                 self.send_all(self.members(), &Body::Again { step, root });
             }
+            Err(_) if self.current().members.len() == 1 => self.stop_for_good(),
             Err((Some(node), why)) => {
                 let chair = self.chair.as_mut().expect("as above");
                 chair.isolate.insert(node, format!("step {step} recomputed: {why}"));
             }
-            Err((None, _)) => self.chair.as_mut().expect("as above").trouble = true,
+            Err((None, why)) => {
+                let chair = self.chair.as_mut().expect("as above");
+                chair.trouble = Some(format!("step {step} recomputed: {why}"));
+            }
         }
     }
 
@@ -204,7 +209,8 @@ impl Machine {
         }
         let totals = balance(&chair.previous, shares).map_err(|fault| match &fault {
             Fault::Node { node, .. } | Fault::Malformed { node } => (Some(*node), fault.to_string()),
-            Fault::Pair { .. } => (None, fault.to_string()),
+            // What each of them had when the step was committed settles it.
+            Fault::Pair { .. } => (self.who_differs(step, shares), fault.to_string()),
         })?;
         let Some(root) = self.chain.root(step).filter(|root| *root != totals.root) else { return Ok(totals.root) };
         let why = format!("the state root is {:032x}, it was {root:032x}", totals.root);
@@ -349,46 +355,36 @@ impl Machine {
     }
 
     pub(super) fn hear_accepted(&mut self, from: NodeId, index: u64, hash: Hash) {
-        let config = self.current();
-        let (is_replica, replicas, majority) =
-            (config.replicas.contains(&from), config.replicas.len(), config.majority());
-        let alone = self.plants(Planted::CoordinatorAloneDecides);
-        let half = self.plants(Planted::HalfIsEnough);
-        let needed = if alone {
-            1
-        } else if half {
-            replicas.div_ceil(2).min(majority - 1).max(1)
-        } else {
-            majority
-        };
+        let is_replica = self.current().replicas.contains(&from);
+        let needed = if self.plants(Planted::CoordinatorAloneDecides) { 1 } else { self.majority() };
         let Some(pending) = self.chair.as_mut().and_then(|chair| chair.pending.as_mut()) else { return };
         if !is_replica || pending.decision.index != index || pending.hash != hash {
             return;
         }
         pending.stored_by.insert(from);
         let by_itself = pending.stored_by.contains(&self.me);
-        if pending.stored_by.len() >= needed && by_itself {
-            let decide = Body::Decide(Box::new(pending.decision.clone()));
-            if let Some(chair) = &mut self.chair {
-                chair.pending = None;
-            }
-            self.send_all(self.members(), &decide);
+        if pending.stored_by.len() < needed || !by_itself {
+            return;
         }
+        let Some(pending) = self.chair.as_mut().and_then(|chair| chair.pending.take()) else { return };
+        self.send_all(self.members(), &Body::Decide(Box::new(pending.decision)));
     }
 
     pub(super) fn hear_copied(&mut self, from: NodeId, copy: CopyShare) {
-        let members = self.members().len();
-        let early = self.plants(Planted::CopyIncomplete);
+        let needed = self.members().len() - usize::from(self.plants(Planted::CopyIncomplete));
         let Some(chair) = &mut self.chair else { return };
         let Some(copying) = chair.copying.as_mut().filter(|copying| copying.step == copy.step) else { return };
         copying.shares.insert(from, copy.share);
-        if copying.shares.len() < members && !(early && copying.shares.len() + 1 >= members) {
+        if copying.shares.len() < needed.max(1) {
             return;
         }
-        let Some(mut copying) = chair.copying.take() else { return };
-        copying.previous.retain(|node, _| early && copying.shares.contains_key(node) || !early);
+        let Some(copying) = chair.copying.take() else { return };
+        if self.plants(Planted::CopyIncomplete) {
+            self.complete_copy(copying, Totals::default());
+            return;
+        }
         match balance(&copying.previous, &copying.shares) {
-            Ok(totals) if totals.root == copying.root || early => self.complete_copy(copying, totals),
+            Ok(totals) if totals.root == copying.root => self.complete_copy(copying, totals),
             Ok(_) => self.refuse_copy(copying.step, "the state root is another one".to_owned()),
             Err(fault) => self.refuse_copy(copying.step, fault.to_string()),
         }

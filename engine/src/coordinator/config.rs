@@ -46,12 +46,13 @@ pub struct Config {
     pub next_boundary: u64,
     /// Nodes that were found to be wrong, and why: they never take part again.
     pub isolated: BTreeMap<NodeId, String>,
-    /// How often in a row a recomputed step had another root and nobody could be named.
-    pub troubles: u8,
+    /// What was found, epoch after epoch, when steps were recomputed and were not what they had been, and no single node could be
+    /// named. The run stops at [`TROUBLES_MAX`] in a row.
+    pub troubles: Vec<String>,
 }
 
 /// How often recomputing may fail, with nobody to name, before the run stops.
-pub const TROUBLES_MAX: u8 = 3;
+pub const TROUBLES_MAX: usize = 3;
 
 impl Config {
     /// The first of a run, whose nodes own these partitions of the initial state.
@@ -79,7 +80,7 @@ impl Config {
             notes: Vec::new(),
             next_boundary,
             isolated: BTreeMap::new(),
-            troubles: 0,
+            troubles: Vec::new(),
         }
     }
 
@@ -135,7 +136,7 @@ impl Config {
     /// Whether recomputing failed so often that the run stops here.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.troubles >= TROUBLES_MAX
+        self.troubles.len() >= TROUBLES_MAX
     }
 
     /// Whether the parts fit each other: a configuration is checked before it is proposed and when it is taken in.
@@ -159,6 +160,7 @@ impl Config {
                 .all(|part| self.adoption.get(&part.node).is_some_and(|adopter| members.contains(adopter)))
             && self.isolated.keys().all(|node| !members.contains(node))
             && self.log.len() <= LOG_MAX
+            && self.troubles.len() <= TROUBLES_MAX
             && self.restart.step <= self.head.step
             && self.next_boundary > self.head.step
             && chained

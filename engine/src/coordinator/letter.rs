@@ -50,7 +50,7 @@ pub enum Vote {
 pub struct CopyShare {
     /// The step after which it was taken.
     pub step: u64,
-    /// What it holds, what was gained in the hand-over before it, and its share of the root.
+    /// What it holds and its share of the root, recounted by who keeps it; and what was gained in the hand-over before it.
     pub share: Share,
 }
 

@@ -12,7 +12,7 @@ use super::{
 use crate::wire::{Epoch, NodeId};
 
 /// Copies of others that are remembered.
-const COPIES_MAX: usize = 4 * super::NODES_MAX;
+pub(super) const COPIES_MAX: usize = 4 * super::NODES_MAX;
 
 /// Where this node is in its epoch.
 #[derive(Clone, Debug, Default)]
@@ -238,6 +238,15 @@ impl Machine {
         }
     }
 
+    /// The last member recomputes something else than was committed: nobody is left who could be trusted.
+    pub(super) fn stop_for_good(&mut self) {
+        self.work.undone = true;
+        if !self.stopped {
+            self.stopped = true;
+            self.outputs.push(Output::Stop);
+        }
+    }
+
     /// Whether the epoch ended with a step that has to be taken again.
     pub(super) fn must_take_again(&self) -> bool {
         let again = |verdict: &Verdict| matches!(verdict, Verdict::Undo { then: Then::Retry | Then::Isolate(_), .. });
@@ -246,22 +255,29 @@ impl Machine {
 
     /// The buddy has this node's copy.
     pub(super) fn take_copied(&mut self, epoch: Epoch, copy: CopyShare) {
-        if copy.step <= self.chain.copy.step {
+        if copy.step <= self.chain.copy.step || epoch != self.epoch || self.config.is_none() {
             return;
         }
+        // One copy is under way at a time: another one that is not complete was refused.
+        let complete = self.chain.copy.step;
+        self.snapshots.retain(|step| *step == complete);
         self.snapshots.insert(copy.step);
-        if epoch == self.epoch && self.config.is_some() {
-            let coordinator = self.current().coordinator;
-            self.send(coordinator, Body::Copied(copy.clone()));
-            self.work.copied = Some(copy);
-        }
+        let coordinator = self.current().coordinator;
+        self.send(coordinator, Body::Copied(copy.clone()));
+        self.work.copied = Some(copy);
     }
 
     /// A copy of somebody else's partition has come.
     pub(super) fn take_stored(&mut self, owner: NodeId, step: u64) {
-        if step >= self.chain.copy.step {
-            self.copies.insert((owner, step));
+        let complete = self.chain.copy.step;
+        if step < complete {
+            return;
         }
+        self.copies.insert((owner, step));
+        // The owner may know already that the one before it is complete, when this node does not: two of each owner stay.
+        let of_owner = self.copies.iter().filter(|(node, step)| *node == owner && *step != complete);
+        let newest: Vec<u64> = of_owner.map(|(_, step)| *step).rev().take(2).collect();
+        self.copies.retain(|(node, step)| *node != owner || *step == complete || newest.contains(step));
         assert!(self.copies.len() <= COPIES_MAX, "{} copies", self.copies.len());
     }
 }

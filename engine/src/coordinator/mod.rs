@@ -44,6 +44,8 @@ mod peers;
 pub mod planted;
 mod replica;
 mod successor;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -155,7 +157,8 @@ pub enum Input {
         /// The stage.
         stage: u16,
     },
-    /// The copy that [`Output::Boundary`] asked for is kept here, and by the buddy.
+    /// The copy that [`Output::Boundary`] asked for is kept here, and by the buddy: what it holds and its root are those that the
+    /// buddy recounted (where there is none, this node), what was gained in the hand-over is what this node says.
     Copied {
         /// The epoch in which it was asked for.
         epoch: Epoch,
@@ -188,8 +191,8 @@ pub enum Output {
         /// The letter.
         letter: Box<Letter>,
     },
-    /// A new epoch: drop all that is under way, restore what [`Config::adoption`] gives to this node of the copy [`Config::restart`], and
-    /// propose its step with what was restored.
+    /// A new epoch: drop all that is under way, and all snapshots and copies but those of [`Config::copy`]; restore what
+    /// [`Config::adoption`] gives to this node of the copy [`Config::restart`], and propose its step with what was restored.
     Start(Box<Config>),
     /// Compute this step, from the one before (which may not be decided yet).
     Compute {
@@ -206,7 +209,7 @@ pub enum Output {
     /// A step was undone: back to the one before, and whatever was begun after it is void.
     Undo(Box<Decision>),
     /// Before the step after this one: hand over by the cuts; then, if asked for, keep a snapshot, send a copy of it to the buddy, and
-    /// say [`Input::Copied`] when the buddy has it.
+    /// say [`Input::Copied`] when the buddy has it. Of snapshots, only the last complete one and this one are needed.
     Boundary {
         /// The step that was committed last.
         step: u64,
@@ -311,6 +314,8 @@ pub struct Machine {
     /// Its configuration; nothing while this node is no member.
     config: Option<Config>,
     config_hash: Hash,
+    /// The successor that this node had chosen and is no member of: it tells those who are.
+    bequest: Option<Box<Config>>,
     chain: Chain,
     work: Work,
     chair: Option<Chair>,
@@ -405,6 +410,7 @@ impl Machine {
             epoch: Epoch(0),
             config: None,
             config_hash: Hash::default(),
+            bequest: None,
             chain,
             work: Work::default(),
             chair: None,
@@ -468,6 +474,12 @@ impl Machine {
     #[must_use]
     pub fn epoch(&self) -> Epoch {
         self.epoch
+    }
+
+    /// 0 for the run itself; something else where an operator sent this node on alone.
+    #[must_use]
+    pub fn branch(&self) -> u64 {
+        self.branch
     }
 
     /// The configuration of the epoch, where this node is a member of it.
@@ -579,6 +591,9 @@ impl Machine {
         self.chain.stored.clear();
         self.chain.head = config.head;
         self.chain.copy = config.copy.clone();
+        // A copy that was not complete when its epoch ended never will be.
+        self.snapshots.retain(|step| *step == config.copy.step);
+        self.copies.retain(|(_, step)| *step == config.copy.step);
         self.chain.notes = config.notes.clone();
         self.chain.next_boundary = config.next_boundary;
         self.branch = config.branch;
@@ -586,6 +601,7 @@ impl Machine {
         self.config_hash = config.hash();
         self.acceptor = Acceptor::default();
         self.bid = None;
+        self.bequest = None;
         self.unrest_since = None;
         self.attempts = 0;
         self.work = Work::starting_at(config.restart.step);

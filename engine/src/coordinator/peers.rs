@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Body, Config, Detector, Letter, Machine, Output, planted::Planted};
+use super::{Body, Config, Detector, Letter, Machine, NODES_MAX, Output, planted::Planted};
 use crate::wire::{Epoch, Incarnation, NodeId, Time};
 
 /// Beats that may be missed before a peer is no longer said to be heard.
@@ -114,7 +114,7 @@ impl Machine {
         let both_ways = hears.contains(&self.me);
         let now = self.now;
         if let Some(peer) = self.peers.get_mut(&from) {
-            peer.hears = hears.into_iter().collect();
+            peer.hears = hears.into_iter().take(NODES_MAX).collect();
             peer.joined = None;
             peer.index = if epoch == self.epoch { index } else { 0 };
             if both_ways {
@@ -129,7 +129,7 @@ impl Machine {
 
     /// Somebody lives in an epoch that is over.
     fn help_up(&mut self, from: NodeId, life: Incarnation) {
-        let Some(config) = &self.config else { return };
+        let Some(config) = self.config.as_ref().or(self.bequest.as_deref()) else { return };
         if config.has(from, life) {
             let begin = Body::Begin(Box::new(config.clone()));
             self.send(from, begin);
@@ -146,7 +146,7 @@ impl Machine {
             // A member that does not know it yet, or a letter that comes late.
             self.send(from, begin);
         } else if let Some(peer) = self.peers.get_mut(&from) {
-            peer.hears = hears.into_iter().collect();
+            peer.hears = hears.into_iter().take(NODES_MAX).collect();
             peer.joined = Some(now);
         }
     }
@@ -169,6 +169,7 @@ impl Machine {
         assert!(epoch > self.epoch, "{epoch} after {}", self.epoch);
         self.epoch = epoch;
         self.config = None;
+        self.bequest = None;
         self.chair = None;
         self.bid = None;
         self.unrest_since = None;

@@ -26,6 +26,12 @@ impl Machine {
         self.config.as_ref().is_some_and(|config| config.replicas.contains(&self.me))
     }
 
+    /// How many replicas must agree.
+    pub(super) fn majority(&self) -> usize {
+        let majority = self.current().majority();
+        if self.plants(Planted::HalfIsEnough) { (majority - 1).max(1) } else { majority }
+    }
+
     pub(super) fn hear_accept(&mut self, from: NodeId, decision: Decision) {
         let sealed = self.acceptor.is_sealed() && !self.plants(Planted::SealedStores);
         if sealed || !self.is_replica() || from != self.current().coordinator {

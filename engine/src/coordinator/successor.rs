@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Ballot, Body, Config, CopyRecord, Decision, Head, LOG_MAX, Machine, Output, Report, Then, Verdict,
-    planted::Planted, replicas_of,
+    member::COPIES_MAX, planted::Planted, replicas_of,
 };
 use crate::wire::{Epoch, Incarnation, NodeId, Time};
 
@@ -70,7 +70,7 @@ impl Machine {
             return None;
         }
         if let Some(chair) = &self.chair {
-            let recomputed = !chair.isolate.is_empty() || chair.trouble;
+            let recomputed = !chair.isolate.is_empty() || chair.trouble.is_some();
             if recomputed || self.must_take_again() {
                 return Some(0);
             }
@@ -170,7 +170,8 @@ impl Machine {
     }
 
     pub(super) fn hear_report(&mut self, (from, life): (NodeId, Incarnation), ballot: Ballot, report: Report) {
-        let Some(bid) = self.bid.as_mut().filter(|bid| bid.ballot == ballot) else { return };
+        let fits = report.copies.len() <= COPIES_MAX && report.snapshots.len() <= COPIES_MAX;
+        let Some(bid) = self.bid.as_mut().filter(|bid| bid.ballot == ballot && fits) else { return };
         bid.reports.insert(from, (life, report));
         self.propose_if_ready();
     }
@@ -191,9 +192,7 @@ impl Machine {
 
     fn propose_if_ready(&mut self) {
         let Some(bid) = &self.bid else { return };
-        let half = self.plants(Planted::HalfIsEnough);
-        let majority = self.current().majority();
-        let needed = if half { (majority - 1).max(1) } else { majority };
+        let needed = self.majority();
         if bid.proposed.is_some() || bid.promises.len() < needed {
             return;
         }
@@ -224,9 +223,7 @@ impl Machine {
     }
 
     pub(super) fn hear_agreed(&mut self, from: NodeId, ballot: Ballot) {
-        let majority = self.current().majority();
-        let half = self.plants(Planted::HalfIsEnough);
-        let needed = if half { (majority - 1).max(1) } else { majority };
+        let needed = self.majority();
         let is_replica = self.current().replicas.contains(&from);
         let Some(bid) = self.bid.as_mut().filter(|bid| bid.ballot == ballot && is_replica) else { return };
         bid.agreed.insert(from);
@@ -245,6 +242,7 @@ impl Machine {
             self.install(config);
         } else {
             self.leave(config.epoch);
+            self.bequest = Some(Box::new(config));
         }
     }
 
@@ -255,13 +253,18 @@ impl Machine {
         let base = self.base();
         let isolated = self.isolated(&base);
         let members = self.reachable(&isolated);
+        if members.is_empty() {
+            return None;
+        }
         let from_copy = self.recover(&base.copy, &members);
         let may_start_over = self.attempts >= self.options.bids_for_copies;
         let (restart, adoption) = from_copy.or_else(|| may_start_over.then(|| self.start_over(&members)))?;
         let nodes: Vec<NodeId> = members.iter().map(|(node, _)| *node).collect();
         let coordinator = if nodes.contains(&self.me) { self.me } else { *nodes.first()? };
-        let trouble = self.chair.as_ref().is_some_and(|chair| chair.trouble);
+        let trouble = self.chair.as_ref().and_then(|chair| chair.trouble.clone());
         let config = self.current();
+        let earlier = config.troubles.iter().filter(|_| trouble.is_some());
+        let troubles = earlier.chain(&trouble).cloned().collect();
         Some(Config {
             branch: config.branch,
             epoch: Epoch(config.epoch.0 + 1),
@@ -277,7 +280,7 @@ impl Machine {
             notes: base.notes,
             next_boundary: base.head.step + 2,
             isolated,
-            troubles: if trouble { config.troubles + 1 } else { 0 },
+            troubles,
         })
     }
 
@@ -348,7 +351,7 @@ impl Machine {
     /// Who takes which partition of a copy, if each is kept by its owner or by somebody else among the members.
     fn recover(&self, copy: &CopyRecord, members: &[(NodeId, Incarnation)]) -> Option<Restart> {
         if copy.step == 0 {
-            return (!members.is_empty()).then(|| self.start_over(members));
+            return Some(self.start_over(members));
         }
         let reports = &self.bid.as_ref()?.reports;
         let mut adoption = BTreeMap::new();
@@ -402,7 +405,7 @@ impl Machine {
             notes: self.chain.notes.clone(),
             next_boundary: self.chain.head.step + 2,
             isolated: config.isolated.clone(),
-            troubles: 0,
+            troubles: Vec::new(),
         };
         self.install(alone);
     }
