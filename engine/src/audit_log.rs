@@ -7,15 +7,16 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, Read, Write},
+    io::{self, BufRead, BufReader, Read, Write},
     path::{Path, PathBuf},
 };
 
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
-/// What the signing key of a node is derived from its secret key for: see [`crate::security::keys::SecretKey::derive`].
-pub const PURPOSE: &str = "emmy 2026 audit log";
+/// What the secret of a node is derived for, so that its signer is made from other bytes than its datagrams are sealed with:
+/// `Signer::of(&secret.derive(PURPOSE))`. With another text the keys of all logs change.
+pub const PURPOSE: &str = "emmy 2026 secret of a node for its audit log";
 /// A line holds a message of this engine and some numbers: what is longer is none.
 const LINE_BYTES_MAX: usize = 1 << 20;
 /// Keeps a signature of a chain from being one of anything else.
@@ -294,12 +295,25 @@ pub struct Verified {
     last: blake3::Hash,
 }
 
-/// Checks a log from its first line to its last. `key`: the only one that may have signed it; without one, that which the first line
-/// names.
+/// Checks a log from its first line to its last. `key`: the only one that may have signed it, and it must have; without one, that
+/// which the first line names.
 ///
 /// # Errors
 /// The first line that is not what was written.
 pub fn verify(path: &Path, bytes: &[u8], key: Option<&str>) -> Result<Verified, AuditLogError> {
+    verify_lines(path, bytes, key)
+}
+
+/// Checks the log in a file as [`verify`] does, one line at a time: however long the file is, it takes no more memory.
+///
+/// # Errors
+/// If the file cannot be read; the first line that is not what was written.
+pub fn verify_file(path: &Path, key: Option<&str>) -> Result<Verified, AuditLogError> {
+    let file = File::open(path).map_err(|error| AuditLogError::File { path: path.to_owned(), error })?;
+    verify_lines(path, BufReader::new(file), key)
+}
+
+fn verify_lines(path: &Path, mut lines: impl BufRead, key: Option<&str>) -> Result<Verified, AuditLogError> {
     let mut checked = Verified {
         entries: 0,
         signatures: 0,
@@ -311,23 +325,33 @@ pub fn verify(path: &Path, bytes: &[u8], key: Option<&str>) -> Result<Verified, 
         last: blake3::hash(b""),
     };
     let broken = |line: u64, what: String| AuditLogError::Broken { path: path.to_owned(), line, what };
-    let mut rest = bytes;
-    while !rest.is_empty() {
+    let mut text = Vec::new();
+    loop {
+        text.clear();
+        let read = lines.by_ref().take(LINE_BYTES_MAX as u64).read_until(b'\n', &mut text);
+        if read.map_err(|error| AuditLogError::File { path: path.to_owned(), error })? == 0 {
+            break;
+        }
         let number = checked.entries + 1;
-        let Some(end) = rest.iter().take(LINE_BYTES_MAX).position(|&byte| byte == b'\n') else {
+        let Some(line) = text.strip_suffix(b"\n") else {
             return Err(broken(
                 number,
                 "the line does not end: the file was cut off, or something else was put in".into(),
             ));
         };
-        check_line(&mut checked, &rest[..end], key).map_err(|what| broken(number, what))?;
-        rest = &rest[end + 1..];
+        check_line(&mut checked, line, key).map_err(|what| broken(number, what))?;
     }
-    if checked.entries == 0 { Err(broken(1, "the log is empty".into())) } else { Ok(checked) }
+    match (checked.entries, key) {
+        (0, _) => Err(broken(1, "the log is empty".into())),
+        (last, Some(key)) if checked.signatures == 0 => {
+            Err(broken(last, format!("the log ends here, and nothing in it is signed with {key}")))
+        }
+        _ => Ok(checked),
+    }
 }
 
 fn check_line(checked: &mut Verified, text: &[u8], key: Option<&str>) -> Result<(), String> {
-    let line: Line = serde_json::from_slice(text).map_err(|error| format!("no entry of an audit log: {error}"))?;
+    let line: Line = serde_json::from_slice(text).map_err(|error| no_entry(&error))?;
     if line.text().as_bytes() != text {
         return Err("the entry is written otherwise than this program writes it".into());
     }
@@ -347,7 +371,10 @@ fn check_line(checked: &mut Verified, text: &[u8], key: Option<&str>) -> Result<
         _ if checked.closed.is_some() && !matches!(line.event, Event::Signed { .. }) => {
             return Err("an entry after the end of the run".into());
         }
-        Event::Committed { from, to, .. } => checked.committed += (to + 1).saturating_sub(*from),
+        Event::Committed { from, to, .. } => {
+            // Whoever writes the file chooses the numbers.
+            checked.committed = checked.committed.saturating_add(to.saturating_add(1).saturating_sub(*from));
+        }
         Event::Undone { .. } => checked.undone += 1,
         Event::Closed { reason, .. } => checked.closed = Some(reason.clone()),
         Event::Signed { key: by, signature } => {
@@ -366,6 +393,13 @@ fn check_line(checked: &mut Verified, text: &[u8], key: Option<&str>) -> Result<
     checked.entries = line.entry;
     checked.last = blake3::hash(text);
     Ok(())
+}
+
+/// To serde each line is a text of its own, of one line.
+fn no_entry(error: &serde_json::Error) -> String {
+    let (what, column) = (error.to_string(), error.column());
+    let what = what.strip_suffix(&format!(" at line 1 column {column}")).unwrap_or(&what);
+    format!("no entry of an audit log: column {column}: {what}")
 }
 
 fn check_signature(message: &[u8], key: &str, signature: &str) -> Result<(), String> {
@@ -438,6 +472,11 @@ mod tests {
 
         let other = Signer::of(&[8; 32]).public();
         assert!(verify(&path, &bytes, Some(&other)).unwrap_err().to_string().contains("not with"));
+        let unsigned: Vec<u8> = bytes.split_inclusive(|&byte| byte == b'\n').take(2).flatten().copied().collect();
+        assert_eq!(verify(&path, &unsigned, None).unwrap().unsigned, 2);
+        let refused = verify(&path, &unsigned, Some(&signer.public())).unwrap_err();
+        assert!(refused.to_string().contains("line 2: the log ends here"), "{refused}");
+        assert_eq!(verify_file(&path, None).unwrap(), found);
         let refused = AuditLog::create(&path, signer).unwrap_err();
         assert!(refused.to_string().contains("exists"), "{refused}");
         std::fs::remove_file(path).unwrap();

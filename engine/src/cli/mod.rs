@@ -2,6 +2,7 @@
 //!
 //! Results go to standard output, everything else to standard error.
 
+mod audit;
 mod backend;
 mod bench;
 mod check;
@@ -9,6 +10,7 @@ mod cluster;
 mod demo;
 mod devices;
 mod info;
+mod keygen;
 mod load;
 mod new;
 mod progress;
@@ -35,9 +37,9 @@ use crate::backend::isa::Isa;
 pub enum Exit {
     /// Done, and every declared check held.
     Done = 0,
-    /// The run ended but a declared check failed.
+    /// The run ended but a declared check failed; an audit log is not what was written.
     CheckFailed = 1,
-    /// Wrong command line, scenario or checkpoint.
+    /// Wrong command line, scenario, checkpoint, secret key or name of a file.
     WrongInput = 2,
     /// The environment does not allow it: disk full, no permission, no GPU that can be used.
     Environment = 3,
@@ -58,10 +60,11 @@ impl From<Exit> for ExitCode {
 const EXIT_CODES: &str = "\
 Exit codes:
   0    done, every declared check held
-  1    the run ended but a declared check failed, or a breach stopped it
-  2    wrong command line, scenario or checkpoint
-  3    the environment does not allow it: disk full, no permission, no GPU that can be used or (--on-device-loss stop) one
-       that failed in mid-run
+  1    the run ended but a declared check failed, or a breach stopped it;
+       an audit log is not what was written
+  2    wrong command line, scenario, checkpoint or secret key, or a file that cannot be read
+  3    the environment does not allow it: disk full, no permission, no GPU that can be used
+       or (--on-device-loss stop) one that failed in mid-run
   4    stopped before the end (--max-wall); the message names the command that resumes
   130  SIGINT, after a checkpoint; a second signal ends at once
   143  SIGTERM, after a checkpoint";
@@ -106,6 +109,10 @@ enum Command {
     Cluster(cluster::ClusterArgs),
     /// Measure how many pairs per second a GPU or the CPU does, with state roots beside the figures.
     Bench(bench::BenchArgs),
+    /// Make the secret key of a node, or show the public keys that belong to one.
+    Keygen(keygen::KeygenArgs),
+    /// Read audit logs.
+    Audit(audit::AuditArgs),
 }
 
 /// Which scenario, and what of it is overridden.
@@ -194,6 +201,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Serve(args) => serve::serve(&args, &cli.talk),
         Command::Cluster(args) => cluster::cluster(&args, &cli.talk),
         Command::Bench(args) => bench::bench(&args, &cli.talk),
+        Command::Keygen(args) => keygen::keygen(&args, &cli.talk),
+        Command::Audit(args) => audit::audit(&args, &cli.talk),
     };
     exit.into()
 }

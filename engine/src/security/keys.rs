@@ -121,18 +121,19 @@ impl SecretKey {
         &self.0
     }
 
+    /// Another secret that only the holder of this one can make, and that does not tell this one. `purpose` says what for: a text of
+    /// its own for each use, fixed in the code.
+    #[must_use]
+    pub fn derive(&self, purpose: &'static str) -> [u8; 32] {
+        blake3::derive_key(purpose, &self.0)
+    }
+
     /// Who the node is to others.
     #[must_use]
     pub fn public(&self) -> PublicKey {
         let mut curve = curve();
         curve.set(&self.0);
         PublicKey(curve.pubkey().try_into().expect("a public key has 32 bytes"))
-    }
-
-    /// Another secret, for another purpose: who knows it learns nothing of this one.
-    #[must_use]
-    pub fn derive(&self, purpose: &'static str) -> [u8; KEY_BYTES] {
-        blake3::derive_key(purpose, &self.0)
     }
 
     /// Writes it to a file that did not exist, for its owner's eyes only.
@@ -149,8 +150,12 @@ impl SecretKey {
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let mut file = options.open(path).map_err(failed)?;
-        file.write_all(format!("{SECRET_WORD} {}\n", Hex(&self.0)).as_bytes()).map_err(failed)?;
-        file.sync_all().map_err(failed)
+        let text = format!("{SECRET_WORD} {}\n", Hex(&self.0));
+        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(|error| {
+            // Half a key, made here a moment ago, would only stand in the way of a second try.
+            let _ = fs::remove_file(path);
+            failed(error)
+        })
     }
 
     /// Reads it from its file.
@@ -160,7 +165,11 @@ impl SecretKey {
     pub fn read(path: &Path) -> Result<Self, KeyError> {
         let failed = |error| KeyError::File { path: path.to_owned(), error };
         let file = fs::File::open(path).map_err(failed)?;
-        refuse_exposed(path, &file.metadata().map_err(failed)?)?;
+        let metadata = file.metadata().map_err(failed)?;
+        if metadata.is_dir() {
+            return Err(failed(io::ErrorKind::IsADirectory.into()));
+        }
+        refuse_exposed(path, &metadata)?;
         let mut bytes = Vec::new();
         file.take(SECRET_FILE_MAX).read_to_end(&mut bytes).map_err(failed)?;
         Self::parse(&bytes).ok_or_else(|| KeyError::Malformed { path: path.to_owned() })
