@@ -30,7 +30,7 @@ use crate::{
     node::{History, State},
     particle::{Names, Particle},
     partition::{
-        Common, Partition, Progress,
+        Common, Partition, Progress, Proposal,
         cuts::{Cuts, Sketch},
         keys::key,
         share::Whole,
@@ -126,6 +126,9 @@ const NEWS_NS: u64 = 5_000_000;
 /// Remarks that are kept for the client, at most.
 const REMARKS_MAX: usize = 256;
 
+/// How long a step took to compute [ns].
+pub type Measure = Box<dyn Fn(&Proposal) -> u64 + Send>;
+
 /// What an owner needs to know after a poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activity {
@@ -166,6 +169,7 @@ pub struct Member<T> {
     remarks: Vec<String>,
     events: Vec<AuditEvent>,
     phases: Phases,
+    measure: Measure,
     granted: u64,
     news_at: Option<Time>,
     /// What the client was told last: whether all allowed steps are done, whether the run is over, the epoch.
@@ -251,6 +255,7 @@ impl<T: Transport> Member<T> {
             remarks: Vec::new(),
             events: Vec::new(),
             phases: Phases::default(),
+            measure: Box::new(|proposal| proposal.nanoseconds),
             granted: 0,
             news_at: None,
             told: None,
@@ -285,6 +290,14 @@ impl<T: Transport> Member<T> {
         self.partition.as_mut()
     }
 
+    /// What it is at, for people.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let Self { at, tasks, future, remarks, .. } = self;
+        let remarks = &remarks[remarks.len().saturating_sub(3)..];
+        format!("at {at:?}, then {tasks:?}, {} blocks of later epochs, remarks {remarks:?}", future.len())
+    }
+
     /// Whether the run is over here.
     #[must_use]
     pub fn stopped(&self) -> bool {
@@ -294,6 +307,11 @@ impl<T: Transport> Member<T> {
     /// What is to be written to the audit log.
     pub fn take_events(&mut self) -> Vec<AuditEvent> {
         std::mem::take(&mut self.events)
+    }
+
+    /// Takes another measure of effort than the clock on the wall: who computes longer is given less to own.
+    pub fn measure_by(&mut self, measure: Measure) {
+        self.measure = measure;
     }
 
     /// Where the time went.
@@ -605,7 +623,8 @@ impl<T: Transport> Member<T> {
         let task = self.at.take();
         let epoch = self.machine.epoch();
         match (ended, task) {
-            (Progress::Proposed(proposal), _) => {
+            (Progress::Proposed(mut proposal), _) => {
+                proposal.nanoseconds = (self.measure)(&proposal);
                 self.effort_ns += proposal.nanoseconds;
                 let last = proposal.step + 1 == self.next_boundary;
                 let partition = self.partition.as_mut().expect("it worked");
