@@ -499,13 +499,11 @@ impl<T: Transport> Member<T> {
         let (held, root) = held_by(&particles, self.common.rules.angular_momentum);
         let members: Vec<NodeId> = config.nodes().collect();
         let me = (self.me, config.epoch);
-        let mut partition =
-            Partition::new(me, &members, cuts.clone(), self.common, particles.iter().copied(), Arc::clone(&self.cpu));
+        let mut partition = Partition::new(me, &members, cuts, self.common, particles, Arc::clone(&self.cpu));
         partition.pack(self.transport.capabilities().crosses_a_network);
         partition.propose_restored();
         self.partition = Some(partition);
-        // What was restored is this node's own copy of that step from now on.
-        self.snapshots.insert(step, Snapshot { cuts, particles });
+        // Its own snapshot of that step stays what it was: what it adopted is kept as a copy, and the next epoch may begin there again.
         let future = std::mem::take(&mut self.future);
         future.into_iter().for_each(|(from, tag, bytes)| self.take_block(from, tag, bytes));
         let share = Share { held, gained: Vec::new(), root, extra: encode(&Extra::default()), work_ns: 0 };
