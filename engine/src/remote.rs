@@ -37,12 +37,14 @@ const CLOSE_NS: u64 = 200_000_000;
 
 /// What passes the time while nothing comes.
 pub type Idle<T> = Box<dyn FnMut(&mut T)>;
+/// What time it is for the client.
+pub type Now = Box<dyn Fn() -> Time>;
 
 /// The client of a run on many nodes.
 pub struct Remote<T> {
     transport: T,
     idle: Idle<T>,
-    watch: Stopwatch,
+    now: Now,
     nodes: Vec<NodeId>,
     cpu: Cpu,
     names: Names,
@@ -80,6 +82,22 @@ impl<T: Transport> Remote<T> {
     /// # Errors
     /// If the nodes do not answer.
     pub fn new(setup: Setup, cpu: Cpu, transport: T, silence_seconds: f64, idle: Idle<T>) -> Result<Self, String> {
+        let watch = Stopwatch::start();
+        let now = Box::new(move || Time(watch.elapsed().as_nanos() as u64));
+        Self::with_clock(setup, cpu, transport, silence_seconds, (now, idle))
+    }
+
+    /// The same by another clock than that on the wall.
+    ///
+    /// # Errors
+    /// If the nodes do not answer.
+    pub fn with_clock(
+        setup: Setup,
+        cpu: Cpu,
+        transport: T,
+        silence_seconds: f64,
+        (now, idle): (Now, Idle<T>),
+    ) -> Result<Self, String> {
         let nodes: Vec<NodeId> = setup.nodes.iter().map(|(node, _)| *node).collect();
         let state = setup.state;
         let mut root = StateRoot::default();
@@ -90,7 +108,9 @@ impl<T: Transport> Remote<T> {
         let mut remote = Self {
             transport,
             idle,
-            watch: Stopwatch::start(),
+            heard_at: now(),
+            granted_at: now(),
+            now,
             nodes,
             cpu,
             names: state.names.clone(),
@@ -100,11 +120,9 @@ impl<T: Transport> Remote<T> {
             breaches: Breaches::default(),
             root,
             news: None,
-            heard_at: Time(0),
             silence_ns_max: (silence_seconds * 1e9) as u64,
             lost: None,
             granted: 0,
-            granted_at: Time(0),
             questions: 0,
             messages: 0,
             pairs_per_step: pairs * state.splitting.evaluations() as u64,
@@ -121,7 +139,7 @@ impl<T: Transport> Remote<T> {
     }
 
     fn now(&self) -> Time {
-        Time(self.watch.elapsed().as_nanos() as u64)
+        (self.now)()
     }
 
     /// The number of epochs that were heard of: one more than changes of membership.

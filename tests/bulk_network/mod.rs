@@ -68,8 +68,8 @@ pub(crate) struct Links {
 /// The end of a node, shared with the world.
 #[derive(Debug, Default)]
 pub(crate) struct Port {
-    outbox: Vec<(NodeId, Vec<u8>)>,
-    inbox: VecDeque<(NodeId, Incarnation, Vec<u8>)>,
+    pub(crate) outbox: Vec<(NodeId, Vec<u8>)>,
+    pub(crate) inbox: VecDeque<(NodeId, Incarnation, Vec<u8>)>,
 }
 
 #[derive(Clone, Debug, Default)]

@@ -30,7 +30,7 @@ use crate::{
     node::{History, State},
     particle::{Names, Particle},
     partition::{
-        Common, Partition, Progress,
+        Common, Partition, Progress, Proposal,
         cuts::{Cuts, Sketch},
         keys::key,
         share::Whole,
@@ -128,6 +128,9 @@ const OTHERS_MAX: usize = 64;
 /// Remarks that are kept for the client, at most.
 const REMARKS_MAX: usize = 256;
 
+/// How long a step took to compute [ns].
+pub type Measure = Box<dyn Fn(&Proposal) -> u64 + Send>;
+
 /// What an owner needs to know after a poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activity {
@@ -168,6 +171,7 @@ pub struct Member<T> {
     remarks: Vec<String>,
     events: Vec<AuditEvent>,
     phases: Phases,
+    measure: Measure,
     granted: u64,
     news_at: Option<Time>,
     /// What the client was told last: whether all allowed steps are done, whether the run is over, the epoch.
@@ -257,6 +261,7 @@ impl<T: Transport> Member<T> {
             remarks: Vec::new(),
             events: Vec::new(),
             phases: Phases::default(),
+            measure: Box::new(|proposal| proposal.nanoseconds),
             granted: 0,
             news_at: None,
             told: None,
@@ -294,6 +299,14 @@ impl<T: Transport> Member<T> {
         self.partition.as_mut()
     }
 
+    /// What it is at, for people.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let Self { at, tasks, future, remarks, .. } = self;
+        let remarks = &remarks[remarks.len().saturating_sub(3)..];
+        format!("at {at:?}, then {tasks:?}, {} blocks of later epochs, remarks {remarks:?}", future.len())
+    }
+
     /// Whether the run is over here.
     #[must_use]
     pub fn stopped(&self) -> bool {
@@ -326,6 +339,11 @@ impl<T: Transport> Member<T> {
     #[must_use]
     pub fn client_heard_at(&self) -> Time {
         self.client_heard_at
+    }
+
+    /// Takes another measure of effort than the clock on the wall: who computes longer is given less to own.
+    pub fn measure_by(&mut self, measure: Measure) {
+        self.measure = measure;
     }
 
     /// Where the time went.
@@ -529,13 +547,11 @@ impl<T: Transport> Member<T> {
         let (held, root) = held_by(&particles, self.common.rules.angular_momentum);
         let members: Vec<NodeId> = config.nodes().collect();
         let me = (self.me, config.epoch);
-        let mut partition =
-            Partition::new(me, &members, cuts.clone(), self.common, particles.iter().copied(), Arc::clone(&self.cpu));
+        let mut partition = Partition::new(me, &members, cuts, self.common, particles, Arc::clone(&self.cpu));
         partition.pack(self.transport.capabilities().crosses_a_network);
         partition.propose_restored();
         self.partition = Some(partition);
-        // What was restored is this node's own copy of that step from now on.
-        self.snapshots.insert(step, Snapshot { cuts, particles });
+        // Its own snapshot of that step stays what it was: what it adopted is kept as a copy, and the next epoch may begin there again.
         let future = std::mem::take(&mut self.future);
         future.into_iter().for_each(|(from, tag, bytes)| self.take_block(from, tag, bytes));
         let share = Share { held, gained: Vec::new(), root, extra: encode(&Extra::default()), work_ns: 0 };
@@ -653,7 +669,8 @@ impl<T: Transport> Member<T> {
         let task = self.at.take();
         let epoch = self.machine.epoch();
         match (ended, task) {
-            (Progress::Proposed(proposal), _) => {
+            (Progress::Proposed(mut proposal), _) => {
+                proposal.nanoseconds = (self.measure)(&proposal);
                 self.effort_ns += proposal.nanoseconds;
                 let last = proposal.step + 1 == self.next_boundary;
                 let partition = self.partition.as_mut().expect("it worked");

@@ -121,7 +121,9 @@ pub fn launch(
         tell_notices(stack);
         sleep(stack, Time(watch.elapsed().as_nanos() as u64), PATIENCE);
     });
-    Remote::new(setup, cpu, line.stack, silence_seconds, idle).map_err(LaunchError::Run)
+    // Whoever sleeps and whoever polls look at one clock.
+    let now = Box::new(move || Time(watch.elapsed().as_nanos() as u64));
+    Remote::with_clock(setup, cpu, line.stack, silence_seconds, (now, idle)).map_err(LaunchError::Run)
 }
 
 /// Opens the run everywhere: the lives in which the servers will take part.
