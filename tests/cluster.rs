@@ -241,14 +241,52 @@ fn servers_by_hand_take_part_in_several_runs_and_say_how_they_are() {
 
 /// A server and where it listens.
 fn serve(folder: &Folder, key: &str, more: &[&str]) -> (Child, String) {
+    serve_at(folder, key, "127.0.0.1:0", more)
+}
+
+fn serve_at(folder: &Folder, key: &str, at: &str, more: &[&str]) -> (Child, String) {
     let mut command = Command::new(EMMY);
-    command.args(["serve", "-q", "--threads", "1", "--listen", "127.0.0.1:0", "--key", &folder.file(key)]);
+    command.args(["serve", "-q", "--threads", "1", "--listen", at, "--key", &folder.file(key)]);
     command.args(["--trust", &folder.file("trust")]).args(more).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().expect("emmy starts");
     let mut line = String::new();
     BufReader::new(child.stdout.take().expect("it was asked for")).read_line(&mut line).expect("text");
     let address = line.trim().strip_prefix("listening on ").unwrap_or_else(|| panic!("`{line}`")).to_owned();
     (child, address)
+}
+
+#[test]
+fn a_server_that_is_killed_and_started_again_is_taken_in_again() {
+    let folder = Folder::new("again");
+    let secrets: Vec<SecretKey> = (0..4).map(|_| SecretKey::generate().expect("random numbers")).collect();
+    for (k, secret) in secrets.iter().enumerate() {
+        secret.write_new(&folder.0.join(format!("{k}.key"))).expect("a new file");
+    }
+    let trust: String = secrets.iter().map(|secret| format!("{}\n", secret.public())).collect();
+    fs::write(folder.file("trust"), trust).expect("a file");
+    let mut servers: Vec<(Child, String)> = (0..3).map(|k| serve(&folder, &format!("{k}.key"), &[])).collect();
+    let nodes: Vec<String> =
+        servers.iter().zip(&secrets).map(|((_, address), secret)| format!("{}@{address}", secret.public())).collect();
+    let (nodes, key, scenario) = (nodes.join(","), folder.file("3.key"), scenario("plummer_1k"));
+    let common = [scenario.as_str(), "--steps", "2500", "--set", "expect=[]", "--no-files", "--json"];
+    let started = start(&[&["cluster", "run", "--nodes", &nodes, "--key", &key], &common[..]].concat());
+    thread::sleep(Duration::from_millis(300));
+    let (mut victim, address) = servers.remove(1);
+    victim.kill().expect("it runs");
+    victim.wait().expect("it ends");
+    servers.insert(1, serve_at(&folder, "1.key", &address, &[]));
+
+    let output = started.child.wait_with_output().expect("it ends");
+    let stderr = started.stderr.join().expect("text");
+    let many: serde_json::Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {stderr}"));
+    assert_same(&result(&emmy(&[&["run", "-q"], &common[..]].concat())), &many, "a server again");
+    let without = stderr.find("nodes 0, 2, ").unwrap_or_else(|| panic!("an epoch without it: {stderr}"));
+    assert!(stderr[without..].contains("nodes 0, 1, 2, "), "an epoch with it again: {stderr}");
+    for (mut server, _) in servers {
+        server.kill().expect("it runs");
+        server.wait().expect("it ends");
+    }
 }
 
 #[test]

@@ -1,20 +1,25 @@
 //! Several partitions in one process, one thread driving them in turn: `emmy run --partitions N`.
 //!
 //! The partitions are those that servers run, and so are the blocks between them; only the way from one to the other is a move of
-//! bytes. What is decided over all partitions is decided here: a step counts if every partition did it, if for every two of them what
-//! one took is what the other gave, and if the whole passes the audit of a run on one node. The bits are those of one node, the book
-//! and the record too.
+//! bytes. A step counts if every partition did it, if for every two of them what one took is what the other gave, and if the whole
+//! passes the audit of a run on one node: balanced and judged by the code of servers, but here and at once. The bits are those of
+//! one node, the book and the record too.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    audit::{self, Breach, BreachReport, Drifts, Recount, Rules, Verdict},
+    audit::{Breach, BreachReport, Drifts, Recount, Rules},
     backend::cpu::Cpu,
-    commit::{self, Breaches},
+    commit::Breaches,
+    coordinator::{Judge, Ruling, Share, balance},
     exchange::message::Kind,
     force::Law,
     integrator::Splitting,
-    ledger::{Amounts, Ledger, UNEXPLAINED},
+    ledger::{Amounts, Ledger},
+    member::{
+        judge::{Physics, read_notes},
+        message::{Extra, Notes, share},
+    },
     metrics::Phases,
     node::{History, State},
     particle::{Names, Particle, ParticleId},
@@ -28,7 +33,7 @@ use crate::{
     run::engine::{Engine, Traffic},
     snapshot::root::StateRoot,
     step::Clock,
-    wire::{Epoch, NodeId},
+    wire::{Epoch, NodeId, encode},
 };
 
 /// Steps between two times at which particles change hands.
@@ -58,64 +63,12 @@ pub struct Cluster {
     /// Whether cuts follow the times that partitions take.
     balances: bool,
     efforts: BTreeMap<NodeId, Effort>,
+    physics: Physics,
 }
 
-/// Why a step does not count, over all partitions.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Imbalance {
-    /// What one took is not what the other gave.
-    Pair {
-        /// The two.
-        nodes: [NodeId; 2],
-        /// What the first took from the second.
-        taken: Amounts,
-        /// What the second gave to the first.
-        given: Amounts,
-    },
-    /// What a node holds is not what it held and gained.
-    Node {
-        /// The node.
-        node: NodeId,
-        /// What differs.
-        breach: Breach,
-    },
-}
-
-impl std::fmt::Display for Imbalance {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Pair { nodes: [a, b], taken, given } => {
-                write!(f, "{a} took {taken:?} from {b}, which gave {given:?}")
-            }
-            Self::Node { node, breach } => write!(f, "{node}: {breach}"),
-        }
-    }
-}
-
-/// Whether the books of all partitions fit together. `held`: what each held before.
-///
-/// # Errors
-/// Who is wrong, or which two contradict each other.
-pub fn balance(
-    held: &[Amounts],
-    proposals: &[Box<Proposal>],
-    nodes: &[NodeId],
-    angular: bool,
-) -> Result<(), Imbalance> {
-    for ((&node, before), proposal) in nodes.iter().zip(held).zip(proposals) {
-        let due = before.plus(proposal.gained());
-        audit::exact(&proposal.held, &due, angular).map_err(|breach| Imbalance::Node { node, breach })?;
-    }
-    for (i, &a) in nodes.iter().enumerate() {
-        for (j, &b) in nodes.iter().enumerate().skip(i + 1) {
-            let posted = |from: usize, to: NodeId| proposals[from].peers.get(&to).copied().unwrap_or_default();
-            let (taken, given) = (posted(i, b), posted(j, a).counter_entry());
-            if taken != given {
-                return Err(Imbalance::Pair { nodes: [a, b], taken, given });
-            }
-        }
-    }
-    Ok(())
+/// What a partition says of a step.
+fn share_of(proposal: &Proposal) -> Share {
+    share(proposal, &Extra { recount: proposal.recount, ..Extra::default() })
 }
 
 impl Cluster {
@@ -173,6 +126,13 @@ impl Cluster {
             counts: 0,
             balances: true,
             efforts: BTreeMap::new(),
+            physics: Physics {
+                rules: state.rules,
+                quanta: state.quanta,
+                // Steps are counted from the start of the scenario, whichever way the run goes.
+                start: Clock { step: 0, dt: state.clock.dt, backwards: false },
+                history: Arc::default(),
+            },
         };
         match state.history {
             Some(History { ledger, drifts, breaches }) => {
@@ -262,7 +222,7 @@ impl Cluster {
 
     fn step(&mut self) {
         let next = self.clock.after(1);
-        let recount = next % self.rules.energy_every == 0;
+        let recount = next.is_multiple_of(self.rules.energy_every);
         if self.since_handover >= self.handover_steps {
             let (cuts, step) = (self.next_cuts(), self.clock.step);
             self.parts.iter_mut().for_each(|part| part.hand_over(step, cuts.clone()));
@@ -295,7 +255,7 @@ impl Cluster {
         Some(Cuts::by_shares(&sketches, &shares))
     }
 
-    /// Every partition did the step: whether it counts.
+    /// Every partition did the step: whether it counts, by the rules of servers.
     fn judge(&mut self, ended: Vec<Progress>) {
         let proposals: Vec<Box<Proposal>> = ended
             .into_iter()
@@ -304,39 +264,26 @@ impl Cluster {
                 other => unreachable!("nobody was stopped, and yet a step ended with {other:?}"),
             })
             .collect();
-        let nodes: Vec<NodeId> = self.parts.iter().map(Partition::me).collect();
-        let balanced = balance(&self.held, &proposals, &nodes, self.rules.angular_momentum);
-        assert_eq!(balanced, Ok(()), "partitions of one process contradict each other");
-
-        let mut ledger = self.ledger.clone();
-        proposals.iter().for_each(|proposal| proposal.book.post(&mut ledger));
-        let counted = proposals.iter().fold(Amounts::default(), |sum, proposal| sum.plus(proposal.held));
-        let due = ledger.due();
-        let mut result = audit::exact(&counted, &due, self.rules.angular_momentum);
-        let step = self.clock.after(1);
-        let mut drifts = self.drifts;
-        let shares: Option<Vec<RecountShare>> = proposals.iter().map(|proposal| proposal.recount).collect();
-        if let (Some(shares), Some(drifts)) = (shares, drifts.as_mut()) {
-            let share = shares.into_iter().fold(RecountShare::default(), RecountShare::plus);
-            let recount = share.recount(&ledger, step);
-            result = result.and(drifts.take(&recount, step as f64 * self.clock.dt, &self.quanta, &self.rules));
-        }
-        let surplus = counted.plus(due.counter_entry()).without_energy();
-        let verdict = match result {
-            Ok(()) => Verdict::Keep,
-            Err(breach) => commit::decide(breach, 0, &self.rules),
+        let nodes = || self.parts.iter().map(Partition::me);
+        let shares: BTreeMap<NodeId, Share> = nodes().zip(&proposals).map(|(node, p)| (node, share_of(p))).collect();
+        let held: BTreeMap<NodeId, Amounts> = nodes().zip(self.held.iter().copied()).collect();
+        let totals = balance(&held, &shares)
+            .unwrap_or_else(|fault| panic!("partitions of one process contradict each other: {fault}"));
+        let (ruling, notes) = self.physics.judge(self.clock.after(1), &self.notes(), &shares, &totals);
+        let (breach, stopped) = match ruling {
+            Ruling::Undo(breach) => return self.undo(breach),
+            Ruling::Keep => (None, false),
+            Ruling::Record(breach) => (Some(breach), false),
+            Ruling::KeepAndStop(breach) => (Some(breach), true),
         };
-        let (breach, stopped) = match verdict {
-            Verdict::Undo { breach, .. } => return self.undo(breach),
-            Verdict::Keep => (None, false),
-            Verdict::KeepAndRecord(breach) => (Some(breach), false),
-            Verdict::KeepAndStop(breach) => (Some(breach), true),
-        };
-        if breach.is_some() && !stopped && surplus != Amounts::default() {
-            ledger.post(UNEXPLAINED, surplus);
-        }
-        (self.ledger, self.drifts) = (ledger, drifts);
+        let notes = read_notes(&notes).expect("a judge writes notes");
+        (self.ledger, self.drifts) = (notes.ledger, Some(notes.drifts));
         self.keep(&proposals, breach, stopped);
+    }
+
+    /// The book and the record, as a judge reads them.
+    fn notes(&self) -> Vec<u8> {
+        encode(&Notes { ledger: self.ledger.clone(), drifts: *self.drifts() })
     }
 
     fn keep(&mut self, proposals: &[Box<Proposal>], breach: Option<Breach>, stopped: bool) {

@@ -40,10 +40,14 @@ pub type Idle<T> = Box<dyn FnMut(&mut T)>;
 /// What time it is for the client.
 pub type Now = Box<dyn Fn() -> Time>;
 
+/// What is done when a node is there again in another life.
+pub type OnRestart<T> = Box<dyn FnMut(&mut T, NodeId)>;
+
 /// The client of a run on many nodes.
 pub struct Remote<T> {
     transport: T,
     idle: Idle<T>,
+    on_restart: Option<OnRestart<T>>,
     now: Now,
     nodes: Vec<NodeId>,
     cpu: Cpu,
@@ -108,6 +112,7 @@ impl<T: Transport> Remote<T> {
         let mut remote = Self {
             transport,
             idle,
+            on_restart: None,
             heard_at: now(),
             granted_at: now(),
             now,
@@ -146,6 +151,11 @@ impl<T: Transport> Remote<T> {
     #[must_use]
     pub fn epochs(&self) -> usize {
         self.epochs.len()
+    }
+
+    /// Says what is done when a node is there again in another life.
+    pub fn on_restart(&mut self, on_restart: OnRestart<T>) {
+        self.on_restart = Some(on_restart);
     }
 
     /// What carries its blocks.
@@ -208,6 +218,11 @@ impl<T: Transport> Remote<T> {
         let now = self.now();
         let mut answers = Vec::new();
         while let Some(event) = self.transport.poll(now) {
+            if let Event::Restarted { peer, .. } = event
+                && let Some(on_restart) = &mut self.on_restart
+            {
+                on_restart(&mut self.transport, peer);
+            }
             let Event::Received { from, tag, bytes, .. } = event else { continue };
             match Kind::of(tag.kind) {
                 Some(Kind::News) => match decode::<News>(&bytes, "news", MESSAGE_BYTES_MAX) {
@@ -215,7 +230,9 @@ impl<T: Transport> Remote<T> {
                     Err(error) => tracing::warn!("{from} sent news that cannot be read: {error}"),
                 },
                 Some(kind @ (Kind::Particles | Kind::Counted)) => answers.push((from, kind, bytes)),
-                _ => tracing::warn!("{from} sent the client a block of kind {}", tag.kind),
+                Some(_) => tracing::warn!("{from} sent the client a block of kind {}", tag.kind),
+                // Answers to what was said around the run.
+                None => {}
             }
         }
         if answers.is_empty() {
@@ -261,6 +278,12 @@ impl<T: Transport> Remote<T> {
             self.breaches = breaches;
         }
         self.news = Some(news);
+    }
+
+    /// Allows so many more steps, and waits for none of them.
+    pub fn allow(&mut self, steps: u64) {
+        self.granted = self.granted.max(self.clock.step.abs_diff(self.start.step).saturating_add(steps));
+        self.grant();
     }
 
     fn grant(&mut self) {
@@ -381,8 +404,7 @@ impl<T: Transport> Engine for Remote<T> {
         let before = self.clock.step;
         let (begun, target) = (self.now(), self.clock.step.abs_diff(self.start.step).saturating_add(steps));
         if target > self.granted {
-            self.granted = target;
-            self.grant();
+            self.allow(steps);
         }
         let done = |remote: &Self| remote.clock.step.abs_diff(remote.start.step) >= target || remote.breaches.stopped;
         while !done(self) && self.lost.is_none() {

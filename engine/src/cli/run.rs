@@ -105,7 +105,7 @@ pub(super) enum Prepared {
         /// The scenario.
         loaded: load::Loaded,
         /// The state at its start.
-        state: State,
+        state: Box<State>,
     },
     /// From a checkpoint.
     Resumed {
@@ -135,7 +135,7 @@ pub(super) fn start(prepared: Prepared, args: &RunArgs, talk: &Talk) -> Result<R
 impl Prepared {
     /// From the start of a scenario.
     pub(super) fn of(loaded: load::Loaded) -> Result<Self, Exit> {
-        let state = loaded.state()?;
+        let state = Box::new(loaded.state()?);
         Ok(Self::New { loaded, state })
     }
 
@@ -166,7 +166,7 @@ impl Prepared {
     ) -> Result<Run, Exit> {
         match self {
             Self::New { loaded, state } => {
-                let mut run = Run::start(loaded.scenario.clone(), state, engine)?;
+                let mut run = Run::start(loaded.scenario.clone(), *state, engine)?;
                 if !args.no_files {
                     let path = args.out.clone().unwrap_or_else(|| default_folder(&run));
                     let (used, keep) = (run.scenario.to_ron(), run.scenario.output.keep_checkpoints);

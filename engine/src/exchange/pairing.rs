@@ -118,8 +118,11 @@ mod tests {
 
     use super::*;
 
+    /// Two particles, each by its node and its index there.
+    type Pair = [(u16, usize); 2];
+
     /// How often each pair of particles of different nodes is met, and how many each node evaluates; `counts` particles a node.
-    fn met(counts: &[usize]) -> (BTreeMap<[(u16, usize); 2], usize>, Vec<usize>) {
+    fn met(counts: &[usize]) -> (BTreeMap<Pair, usize>, Vec<usize>) {
         let members: Vec<NodeId> = (0..counts.len() as u16).map(NodeId).collect();
         let (mut met, mut work) = (BTreeMap::new(), vec![0; counts.len()]);
         for &me in &members {

@@ -18,11 +18,12 @@ use crate::{
     },
     metrics::Stopwatch,
     node::State,
+    particle::Particle,
     remote::Remote,
     security::keys::{PublicKey, SecretKey},
     snapshot::root::StateRoot,
-    transport::{Event, laminar::Place},
-    wire::{Incarnation, NodeId, Time, decode},
+    transport::{Event, Tag, Transport, laminar::Place},
+    wire::{Epoch, Incarnation, NodeId, Time, decode},
 };
 
 /// How long servers may take to answer [s].
@@ -113,6 +114,8 @@ pub fn launch(
     // From the same port, which the servers know by now.
     let address = line.address()?;
     drop(line);
+    let invitation = Description { joins: true, lives: lives.clone(), ..description };
+    let particles = state.particles.clone();
     let nodes = lives.iter().enumerate().map(|(k, &life)| (NodeId(k as u16), Incarnation(life))).collect();
     let setup = Setup::even(state, nodes);
     let line = Line::open(address, secret, (Some(NodeId::CLIENT), new_life()), &table(servers))?;
@@ -123,7 +126,20 @@ pub fn launch(
     });
     // Whoever sleeps and whoever polls look at one clock.
     let now = Box::new(move || Time(watch.elapsed().as_nanos() as u64));
-    Remote::with_clock(setup, cpu, line.stack, silence_seconds, (now, idle)).map_err(LaunchError::Run)
+    let remote = Remote::with_clock(setup, cpu, line.stack, silence_seconds, (now, idle));
+    let mut remote = remote.map_err(LaunchError::Run)?;
+    remote.on_restart(Box::new(move |stack, node| invite(stack, node, &invitation, &particles)));
+    Ok(remote)
+}
+
+/// A server was started anew: it has forgotten the run, and is asked to join it. One that takes part already does not hear this.
+fn invite(stack: &mut Stack, node: NodeId, invitation: &Description, particles: &[Particle]) {
+    tracing::info!("{node} is there again, and is asked to join");
+    let invitation = Description { you: node.0, ..invitation.clone() };
+    let tag = Tag { epoch: Epoch(u32::MAX), step: new_life().0, kind: Kind::Open as u16, part: 0 };
+    if let Err(error) = stack.post(node, tag, write_particles(&invitation, particles)) {
+        tracing::warn!("{error}");
+    }
 }
 
 /// Opens the run everywhere: the lives in which the servers will take part.

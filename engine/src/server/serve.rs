@@ -210,9 +210,10 @@ impl Server {
             description.seats.len()
         );
         line.send(from, Kind::Opened, &opened);
-        let mut lives = description.lives.clone();
-        if let Some(mine) = lives.get_mut(usize::from(description.you)) {
-            *mine = life.0;
+        // Who joins keeps to the lives that the run began with: they are part of what all start from.
+        let lives = description.lives.clone();
+        if description.joins && lives.len() != description.seats.len() {
+            return Err(refuse(format!("{} lives of {} nodes", lives.len(), description.seats.len())));
         }
         Ok(Booked { description, state, life, client, client_address, lives })
     }
