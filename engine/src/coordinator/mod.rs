@@ -482,6 +482,12 @@ impl Machine {
         self.chain.head
     }
 
+    /// The judge's notes at the end of the chain.
+    #[must_use]
+    pub fn notes(&self) -> &[u8] {
+        &self.chain.notes
+    }
+
     /// The last step that this node handed out as committed.
     #[must_use]
     pub fn committed(&self) -> u64 {

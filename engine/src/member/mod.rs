@@ -162,9 +162,10 @@ pub struct Member<T> {
     /// A copy that the buddy has yet to acknowledge.
     copying: Option<(Epoch, CopyShare)>,
     future: Vec<(NodeId, Tag, Vec<u8>)>,
+    /// The step that the committed state of the partition belongs to: behind the chain while steps are computed again.
+    here: Option<u64>,
     next_boundary: u64,
     effort_ns: u64,
-    notes: Vec<u8>,
     breaches: Breaches,
     remarks: Vec<String>,
     events: Vec<AuditEvent>,
@@ -174,7 +175,9 @@ pub struct Member<T> {
     news_at: Option<Time>,
     /// What the client was told last: whether all allowed steps are done, whether the run is over, the epoch.
     told: Option<(bool, bool, Epoch)>,
+    /// Questions that wait until the state that they ask for is here.
     collect: Option<Ask>,
+    count: Option<Ask>,
     letters: u64,
     stopped: bool,
 }
@@ -248,9 +251,9 @@ impl<T: Transport> Member<T> {
             copies: BTreeMap::new(),
             copying: None,
             future: Vec::new(),
+            here: None,
             next_boundary: 0,
             effort_ns: 0,
-            notes: Vec::new(),
             breaches: Breaches::default(),
             remarks: Vec::new(),
             events: Vec::new(),
@@ -260,6 +263,7 @@ impl<T: Transport> Member<T> {
             news_at: None,
             told: None,
             collect: None,
+            count: None,
             letters: 0,
             stopped: false,
             setup,
@@ -346,7 +350,24 @@ impl<T: Transport> Member<T> {
     }
 
     fn begins_at_once(&self) -> bool {
-        self.at.is_none() && !self.tasks.is_empty() && self.partition.is_some()
+        let free = self.at.is_none() || self.counts_in_vain();
+        free && self.partition.is_some() && (!self.tasks.is_empty() || self.may_count().is_some())
+    }
+
+    /// Whether a count is under way that nobody waits for any more. It may never end: others may have left it out.
+    fn counts_in_vain(&self) -> bool {
+        matches!(self.at, Some(Task::Count(_))) && !(self.tasks.is_empty() && self.count.is_none())
+    }
+
+    /// Whether the committed state is the one that is asked for.
+    fn is_at(&self, ask: Ask) -> bool {
+        ask.epoch == self.machine.epoch() && self.here == Some(ask.step)
+    }
+
+    /// The question that can be answered by counting now.
+    fn may_count(&self) -> Option<Ask> {
+        let settled = self.partition.as_ref().is_some_and(Partition::is_settled);
+        self.count.filter(|ask| settled && self.is_at(*ask))
     }
 
     fn tell(&mut self, input: Input, now: Time) {
@@ -398,9 +419,7 @@ impl<T: Transport> Member<T> {
             }
             (Kind::Grant, true) => decode(bytes, "grant", MESSAGE_BYTES_MAX).map(|grant| self.take_grant(grant, now)),
             (Kind::Collect, true) => decode(bytes, "question", MESSAGE_BYTES_MAX).map(|ask| self.collect = Some(ask)),
-            (Kind::Count, true) => {
-                decode(bytes, "question", MESSAGE_BYTES_MAX).map(|ask| self.tasks.push_back(Task::Count(ask)))
-            }
+            (Kind::Count, true) => decode(bytes, "question", MESSAGE_BYTES_MAX).map(|ask| self.count = Some(ask)),
             _ => {
                 self.remark(format!("{from} may not send a message of kind {kind:?}"));
                 Ok(())
@@ -440,7 +459,10 @@ impl<T: Transport> Member<T> {
                 Output::Start(config) => self.start(&config, now),
                 Output::Compute { step } => self.tasks.push_back(Task::Step(step)),
                 Output::Commit(decision) => self.commit(&decision),
-                Output::Again { .. } => self.partition.as_mut().expect("it proposed the step").commit(),
+                Output::Again { step } => {
+                    self.partition.as_mut().expect("it proposed the step").commit();
+                    self.here = Some(step);
+                }
                 Output::Undo(decision) => self.undo(&decision),
                 Output::Boundary { step, boundary, buddy } => {
                     self.tasks.push_back(Task::HandOver { step, boundary, buddy });
@@ -457,6 +479,7 @@ impl<T: Transport> Member<T> {
                 }
                 Output::Expelled => {
                     self.partition = None;
+                    self.here = None;
                     self.tasks.clear();
                     self.at = None;
                     self.remark("left out of the run; asks to be taken in again".into());
@@ -480,11 +503,11 @@ impl<T: Transport> Member<T> {
         self.tasks.clear();
         self.at = None;
         self.copying = None;
-        self.collect = None;
+        self.here = None;
+        // Whoever asked has heard of the epoch already.
+        self.collect = self.collect.filter(|ask| ask.epoch >= config.epoch);
+        self.count = self.count.filter(|ask| ask.epoch >= config.epoch);
         (self.next_boundary, self.effort_ns) = (config.next_boundary, 0);
-        if !config.notes.is_empty() {
-            self.notes.clone_from(&config.notes);
-        }
         let step = config.restart.step;
         let mut particles = Vec::new();
         let mut cuts = None;
@@ -522,8 +545,8 @@ impl<T: Transport> Member<T> {
 
     fn commit(&mut self, decision: &Decision) {
         self.partition.as_mut().expect("it proposed the step").commit();
+        self.here = Some(decision.step);
         self.next_boundary = decision.next_boundary;
-        self.notes.clone_from(&decision.notes);
         match &decision.verdict {
             Verdict::CommitAndRecord(breach) | Verdict::CommitAndStop(breach) => {
                 let breach = breach.clone();
@@ -576,8 +599,17 @@ impl<T: Transport> Member<T> {
     // ---------------------------------------------------------------------------------------- work
 
     fn begin_next(&mut self) {
-        let Some(partition) = self.partition.as_mut().filter(|_| self.at.is_none()) else { return };
-        let Some(task) = self.tasks.pop_front() else { return };
+        let in_vain = self.counts_in_vain();
+        let counts = if self.tasks.is_empty() { self.may_count() } else { None };
+        let Some(partition) = self.partition.as_mut() else { return };
+        if in_vain {
+            partition.abandon_count();
+            self.at = None;
+        }
+        if self.at.is_some() {
+            return;
+        }
+        let Some(task) = self.tasks.pop_front().or(counts.map(Task::Count)) else { return };
         match &task {
             Task::Step(step) => {
                 let recount = self.start.after(*step) % self.common.rules.energy_every == 0;
@@ -590,9 +622,7 @@ impl<T: Transport> Member<T> {
                 partition.hand_over(*step, cuts);
             }
             Task::Count(ask) => {
-                if ask.epoch != self.machine.epoch() || ask.step != self.machine.committed() {
-                    return;
-                }
+                self.count = None;
                 partition.begin_count(ask.step, ask.id);
             }
         }
@@ -710,7 +740,7 @@ impl<T: Transport> Member<T> {
     /// Sends the particles, if they were asked for and are where they were asked for.
     fn answer_collect(&mut self) {
         let Some(ask) = self.collect else { return };
-        let there = ask.epoch == self.machine.epoch() && ask.step == self.machine.committed();
+        let there = self.is_at(ask);
         let at_rest = self.at.is_none() && self.tasks.is_empty();
         let Some(partition) = self.partition.as_mut().filter(|_| there && at_rest) else { return };
         let bytes = write_particles(&ask, &partition.particles());
@@ -738,7 +768,7 @@ impl<T: Transport> Member<T> {
             coordinator: config.coordinator,
             members: config.nodes().collect(),
             index: head.index,
-            step: self.machine.committed(),
+            step: head.step,
             root: head.root,
             notes: None,
             breaches: Vec::new(),
@@ -751,7 +781,7 @@ impl<T: Transport> Member<T> {
         }
         (self.news_at, self.told) = (Some(now), Some(mark));
         let (breaches, remarks) = (self.breaches.reports.clone(), self.remarks.clone());
-        let news = News { notes: read_notes(&self.notes), breaches, remarks, ..news };
+        let news = News { notes: read_notes(self.machine.notes()), breaches, remarks, ..news };
         self.letters += 1;
         let tag = Tag { epoch: Epoch(u32::MAX), step: self.letters, kind: Kind::News as u16, part: 0 };
         self.post(NodeId::CLIENT, tag, encode(&news));
