@@ -119,8 +119,14 @@ enum Task {
     Count(Ask),
 }
 
+/// The epoch in the tags of letters and news: one that never ends.
+const LETTERS: Epoch = Epoch(u32::MAX);
 /// Blocks of epochs that have not begun here, from one peer, at most.
 const FUTURE_BLOCKS_MAX: usize = 16;
+/// Letters that may wait for one peer. Who does not read is told again what it missed once it does.
+const LETTERS_WAITING_MAX: usize = 128;
+/// Bytes of them; one letter may wait however long it is.
+const LETTER_BYTES_WAITING_MAX: usize = 8 << 20;
 /// How long the client waits for news while steps are taken [ns].
 const NEWS_NS: u64 = 5_000_000;
 /// Remarks that are kept for the client, at most.
@@ -162,6 +168,10 @@ pub struct Member<T> {
     /// A copy that the buddy has yet to acknowledge.
     copying: Option<(Epoch, CopyShare)>,
     future: Vec<(NodeId, Tag, Vec<u8>)>,
+    /// Blocks of this epoch that the transport had no room for.
+    backlog: VecDeque<(NodeId, Tag, Vec<u8>)>,
+    /// Letters that were not delivered yet: their numbers and sizes.
+    waiting: BTreeMap<NodeId, BTreeMap<u64, usize>>,
     /// The step that the committed state of the partition belongs to: behind the chain while steps are computed again.
     here: Option<u64>,
     next_boundary: u64,
@@ -251,6 +261,8 @@ impl<T: Transport> Member<T> {
             copies: BTreeMap::new(),
             copying: None,
             future: Vec::new(),
+            backlog: VecDeque::new(),
+            waiting: BTreeMap::new(),
             here: None,
             next_boundary: 0,
             effort_ns: 0,
@@ -383,8 +395,15 @@ impl<T: Transport> Member<T> {
                 None => self.take_block(from, tag, bytes),
                 Some(kind) => self.take_message(from, incarnation, kind, tag, &bytes, now),
             },
-            Event::Delivered { .. } => {}
+            Event::Delivered { to, tag } => {
+                if tag.epoch == LETTERS
+                    && let Some(waiting) = self.waiting.get_mut(&to)
+                {
+                    waiting.remove(&tag.step);
+                }
+            }
             Event::Restarted { peer, incarnation } => {
+                self.waiting.remove(&peer);
                 tracing::info!("{peer} is there in another life ({})", incarnation.0);
             }
         }
@@ -451,11 +470,7 @@ impl<T: Transport> Member<T> {
     fn obey(&mut self, outputs: Vec<Output>, now: Time) {
         for output in outputs {
             match output {
-                Output::Send { to, letter } => {
-                    self.letters += 1;
-                    let tag = Tag { epoch: Epoch(u32::MAX), step: self.letters, kind: Kind::Letter as u16, part: 0 };
-                    self.post(to, tag, letter.to_bytes());
-                }
+                Output::Send { to, letter } => self.post_letter(to, Kind::Letter, letter.to_bytes()),
                 Output::Start(config) => self.start(&config, now),
                 Output::Compute { step } => self.tasks.push_back(Task::Step(step)),
                 Output::Commit(decision) => self.commit(&decision),
@@ -480,6 +495,7 @@ impl<T: Transport> Member<T> {
                 Output::Expelled => {
                     self.partition = None;
                     self.here = None;
+                    self.backlog.clear();
                     self.tasks.clear();
                     self.at = None;
                     self.remark("left out of the run; asks to be taken in again".into());
@@ -488,12 +504,45 @@ impl<T: Transport> Member<T> {
         }
     }
 
-    fn post(&mut self, to: NodeId, tag: Tag, bytes: Vec<u8>) {
+    fn post(&mut self, to: NodeId, tag: Tag, bytes: Vec<u8>) -> bool {
         match self.transport.post(to, tag, bytes) {
-            Ok(()) => {}
-            // Letters are sent again; who does not read is suspected before long.
+            Ok(()) => return true,
             Err(error @ (PostError::Full { .. } | PostError::Unknown(_))) => tracing::debug!("{}: {error}", self.me),
             Err(error @ PostError::Oversize { .. }) => self.remark(error.to_string()),
+        }
+        false
+    }
+
+    /// Posts what may get lost, because it is sent again as long as it matters. No epoch cancels it: so only so much may wait for a peer
+    /// that is dead, or cut off.
+    fn post_letter(&mut self, to: NodeId, kind: Kind, bytes: Vec<u8>) {
+        self.letters += 1;
+        let waiting = self.waiting.entry(to).or_default();
+        let (length, bytes_waiting) = (bytes.len(), waiting.values().sum::<usize>());
+        let fits = waiting.is_empty() || bytes_waiting + length <= LETTER_BYTES_WAITING_MAX;
+        if waiting.len() >= LETTERS_WAITING_MAX || !fits {
+            return;
+        }
+        let number = self.letters;
+        if self.post(to, Tag { epoch: LETTERS, step: number, kind: kind as u16, part: 0 }, bytes) {
+            self.waiting.entry(to).or_default().insert(number, length);
+        }
+    }
+
+    /// Posts what must arrive if the epoch is to go on: when there is no room for it, it waits here.
+    fn post_surely(&mut self, to: NodeId, tag: Tag, bytes: Vec<u8>) {
+        self.backlog.push_back((to, tag, bytes));
+        self.post_backlog();
+    }
+
+    fn post_backlog(&mut self) {
+        for _ in 0..self.backlog.len() {
+            let Some((to, tag, bytes)) = self.backlog.pop_front() else { return };
+            if self.transport.is_full(to, bytes.len()) {
+                self.backlog.push_back((to, tag, bytes));
+            } else {
+                self.post(to, tag, bytes);
+            }
         }
     }
 
@@ -504,6 +553,7 @@ impl<T: Transport> Member<T> {
         self.at = None;
         self.copying = None;
         self.here = None;
+        self.backlog.clear();
         // Whoever asked has heard of the epoch already.
         self.collect = self.collect.filter(|ask| ask.epoch >= config.epoch);
         self.count = self.count.filter(|ask| ask.epoch >= config.epoch);
@@ -681,9 +731,8 @@ impl<T: Transport> Member<T> {
     fn send_blocks(&mut self) {
         let Some(partition) = &mut self.partition else { return };
         let outgoing: Vec<_> = partition.outbox().collect();
-        for block in outgoing {
-            self.post(block.to, block.tag, block.bytes);
-        }
+        self.backlog.extend(outgoing.into_iter().map(|block| (block.to, block.tag, block.bytes)));
+        self.post_backlog();
     }
 
     // ---------------------------------------------------------------------------------------- copies
@@ -700,7 +749,7 @@ impl<T: Transport> Member<T> {
         match buddy {
             Some(buddy) => {
                 let tag = Tag { epoch, step, kind: Kind::Copy as u16, part: 0 };
-                self.post(buddy, tag, write_particles(&cuts, &particles));
+                self.post_surely(buddy, tag, write_particles(&cuts, &particles));
                 self.copying = Some((epoch, copy));
             }
             None => self.tell(Input::Copied { epoch, copy }, now),
@@ -718,7 +767,7 @@ impl<T: Transport> Member<T> {
         self.copies.insert((owner, tag.step), Snapshot { cuts, particles });
         self.tell(Input::Stored { owner, step: tag.step }, now);
         let receipt = Tag { kind: Kind::Kept as u16, ..tag };
-        self.post(owner, receipt, encode(&Kept { step: tag.step, root }));
+        self.post_surely(owner, receipt, encode(&Kept { step: tag.step, root }));
         Ok(())
     }
 
@@ -782,8 +831,6 @@ impl<T: Transport> Member<T> {
         (self.news_at, self.told) = (Some(now), Some(mark));
         let (breaches, remarks) = (self.breaches.reports.clone(), self.remarks.clone());
         let news = News { notes: read_notes(self.machine.notes()), breaches, remarks, ..news };
-        self.letters += 1;
-        let tag = Tag { epoch: Epoch(u32::MAX), step: self.letters, kind: Kind::News as u16, part: 0 };
-        self.post(NodeId::CLIENT, tag, encode(&news));
+        self.post_letter(NodeId::CLIENT, Kind::News, encode(&news));
     }
 }
