@@ -439,7 +439,10 @@ impl Machine {
             Input::Held { epoch, step, stage } => self.take_outcome(epoch, step, Vote::Held { stage }),
             Input::Copied { epoch, copy } => self.take_copied(epoch, copy),
             Input::Stored { owner, step } => self.take_stored(owner, step),
-            Input::Grant { up_to } => self.granted = self.granted.max(up_to),
+            Input::Grant { up_to } => {
+                self.granted = self.granted.max(up_to);
+                self.consider_again();
+            }
             Input::GoOnAlone => self.go_on_alone(),
         }
         self.work_off();
