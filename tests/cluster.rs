@@ -83,6 +83,30 @@ fn a_cluster_of_processes_gives_the_result_of_one() {
     }
 }
 
+/// A block of commands of the README.
+fn readme(marker: &str) -> Vec<String> {
+    let readme = fs::read_to_string(format!("{ROOT}/README.md")).expect("a README");
+    let block = readme.split(marker).nth(1).and_then(|rest| rest.split("```").nth(1)).expect("a block");
+    block.lines().filter(|line| line.starts_with("emmy ")).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_commands_of_the_readme_for_several_nodes_are_right() {
+    for command in readme("<!-- cluster-command -->") {
+        let arguments: Vec<&str> = command.split(' ').skip(1).collect();
+        let output = emmy(&[&arguments[..], &["--no-files", "-q"]].concat());
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let folder = Folder::new("readme");
+    for command in readme("<!-- server-commands -->") {
+        let shell = command.replacen("emmy", &format!("'{EMMY}'"), 1);
+        let done = Command::new("sh").args(["-ec", &shell]).current_dir(&folder.0).status().expect("a shell");
+        assert!(done.success(), "{command}");
+    }
+    let trusted = emmy::security::trust::read(&folder.0.join("trust")).expect("a trust file");
+    assert_eq!(trusted.iter().map(|t| t.name.as_str()).collect::<Vec<_>>(), ["server-1", "server-2", "server-3", "me"]);
+}
+
 #[test]
 fn files_of_a_cluster_run_are_those_of_a_run_and_it_is_resumed_on_another_number_of_nodes() {
     let folder = Folder::new("files");

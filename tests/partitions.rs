@@ -97,7 +97,7 @@ fn every_scenario_gives_the_roots_of_one_node_for_any_number_of_partitions() {
         for partitions in [1, 2, 3, 4, 5, 8] {
             let mut many = Cluster::new(state.clone(), cpu(2), partitions);
             many.hand_over_every(5, false);
-            many.pack(partitions % 2 == 0);
+            many.pack(partitions.is_multiple_of(2));
             for (step, root) in roots.iter().enumerate() {
                 assert_eq!((many.advance(1), many.root()), (1, *root), "{name}, {partitions} partitions, step {step}");
             }
@@ -219,7 +219,7 @@ impl Scattered {
         let part = |&node: &NodeId| {
             let mine = state.particles.iter().filter(|p| cuts.owner(owner_key(p)) == node).copied();
             let mut part = Partition::new((node, Epoch(0)), &nodes, cuts.clone(), common, mine, Arc::clone(&shared));
-            part.pack(seed % 2 == 0);
+            part.pack(seed.is_multiple_of(2));
             part
         };
         Self { parts: nodes.iter().map(part).collect(), under_way: Vec::new(), seed: seed | 1 }
@@ -238,7 +238,7 @@ impl Scattered {
             self.parts.iter_mut().for_each(|part| part.hand_over(step - 1, None));
             self.until_all_end();
         }
-        self.parts.iter_mut().for_each(|part| part.begin(step, step % 4 == 0));
+        self.parts.iter_mut().for_each(|part| part.begin(step, step.is_multiple_of(4)));
         let root = self.until_all_end();
         self.parts.iter_mut().for_each(Partition::commit);
         root
@@ -281,7 +281,7 @@ fn blocks_may_overtake_each_other_and_nobody_waits_for_ever() {
         let mut many = Scattered::new(&state, 2 + (seed % 5) as u16, seed);
         for step in 1..=8 {
             one.advance(1);
-            assert_eq!(many.step(step, step % 3 == 0), one.root(), "seed {seed}, {contract}, step {step}");
+            assert_eq!(many.step(step, step.is_multiple_of(3)), one.root(), "seed {seed}, {contract}, step {step}");
         }
         assert!(many.under_way.is_empty(), "every block was awaited");
     }

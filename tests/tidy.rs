@@ -230,6 +230,11 @@ const LONG_FUNCTIONS: &[(&str, &str, usize)] = &[];
 const COMMANDS: &[(&str, &str, &str)] = &[
     ("tests/run", ".ci/run", "run_command_of_readme test-command"),
     ("cargo run --release -- run scenarios/outer_solar_system.ron", ".ci/run", "run_command_of_readme run-command"),
+    ("emmy cluster run scenarios/plummer_1k.ron --nodes 4 --steps 100", "tests/cluster.rs", "<!-- cluster-command -->"),
+    ("emmy keygen --name server-1 server-1.key >> trust", "tests/cluster.rs", "<!-- server-commands -->"),
+    ("emmy keygen --name server-2 server-2.key >> trust", "tests/cluster.rs", "<!-- server-commands -->"),
+    ("emmy keygen --name server-3 server-3.key >> trust", "tests/cluster.rs", "<!-- server-commands -->"),
+    ("emmy keygen --name me me.key >> trust", "tests/cluster.rs", "<!-- server-commands -->"),
     ("emmy devices", "tests/cli.rs", "<!-- gpu-commands -->"),
     (
         "emmy run scenarios/plummer_1k.ron --set contract=portable64 --steps 20 --no-files --backend gpu",

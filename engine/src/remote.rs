@@ -312,11 +312,13 @@ impl<T: Transport> Remote<T> {
                         answers.insert(from, bytes);
                     }
                 }
+                // The run may have gone on meanwhile: then the answers are to a question that is no longer the right one.
+                let epoch = self.news.as_ref().map(|news| news.epoch);
+                if epoch != Some(ask.epoch) || self.clock.step.abs_diff(self.start.step) != ask.step {
+                    break;
+                }
                 if members.iter().all(|node| answers.contains_key(node)) {
                     return Ok(answers);
-                }
-                if self.news.as_ref().is_some_and(|news| news.epoch != ask.epoch) {
-                    break;
                 }
             }
         }

@@ -238,6 +238,9 @@ impl Machine {
     /// Writes the decision on a step and has it stored.
     fn decide(&mut self, step: u64) {
         assert_eq!(step, self.chain.head.step + 1, "{}: a step is left out", self.me);
+        if !self.judge.is_ready(&self.chain.notes) {
+            return;
+        }
         if self.chain.log.len() + 1 >= LOG_MAX && self.chair.as_ref().is_some_and(|chair| chair.complete.is_none()) {
             return;
         }
@@ -402,7 +405,13 @@ impl Machine {
         let record = CopyRecord { step: copying.step, root: totals.root, partitions };
         self.chair.as_mut().expect("only the coordinator is told of copies").complete = Some(record);
         // The log was full, and this makes room.
-        if self.chair.as_ref().is_some_and(|chair| chair.pending.is_none() && !chair.votes.is_empty()) {
+        self.consider_again();
+    }
+
+    /// Decides, if only the coordinator itself was not ready.
+    pub(super) fn consider_again(&mut self) {
+        let waits = self.chair.as_ref().is_some_and(|chair| chair.pending.is_none() && !chair.votes.is_empty());
+        if waits && !self.work.undone {
             self.consider();
         }
     }

@@ -23,6 +23,11 @@ pub enum Ruling {
 /// Both functions must be pure: whoever becomes coordinator must come to the same ruling. What has to be remembered from step
 /// to step goes into the notes, which travel with the decisions.
 pub trait Judge {
+    /// Whether this node can judge after these notes. If not, decisions wait; it is asked again when the client allows steps.
+    fn is_ready(&self, _notes: &[u8]) -> bool {
+        true
+    }
+
     /// Rules on a step, given the notes of the step before, and writes the notes for the next one (at most
     /// [`super::NOTES_BYTES_MAX`]).
     fn judge(&self, step: u64, notes: &[u8], shares: &BTreeMap<NodeId, Share>, totals: &Totals) -> (Ruling, Vec<u8>);

@@ -445,7 +445,10 @@ impl Machine {
             Input::Held { epoch, step, stage } => self.take_outcome(epoch, step, Vote::Held { stage }),
             Input::Copied { epoch, copy } => self.take_copied(epoch, copy),
             Input::Stored { owner, step } => self.take_stored(owner, step),
-            Input::Grant { up_to } => self.granted = self.granted.max(up_to),
+            Input::Grant { up_to } => {
+                self.granted = self.granted.max(up_to);
+                self.consider_again();
+            }
             Input::GoOnAlone => self.go_on_alone(),
         }
         self.work_off();
@@ -492,6 +495,12 @@ impl Machine {
     #[must_use]
     pub fn head(&self) -> Head {
         self.chain.head
+    }
+
+    /// The judge's notes at the end of the chain.
+    #[must_use]
+    pub fn notes(&self) -> &[u8] {
+        &self.chain.notes
     }
 
     /// The last step that this node handed out as committed.

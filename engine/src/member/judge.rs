@@ -91,6 +91,10 @@ fn post(ledger: &mut Ledger, account: Account, gained: Amounts) {
 }
 
 impl Judge for Physics {
+    fn is_ready(&self, notes: &[u8]) -> bool {
+        !notes.is_empty() || self.history.get().is_some()
+    }
+
     fn judge(&self, step: u64, notes: &[u8], shares: &BTreeMap<NodeId, Share>, totals: &Totals) -> (Ruling, Vec<u8>) {
         let before = self.notes(notes);
         let mut after = before.clone();

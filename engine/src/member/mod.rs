@@ -119,8 +119,14 @@ enum Task {
     Count(Ask),
 }
 
+/// The epoch in the tags of letters and news: one that never ends.
+const LETTERS: Epoch = Epoch(u32::MAX);
 /// Blocks of epochs that have not begun here, from one peer, at most.
 const FUTURE_BLOCKS_MAX: usize = 16;
+/// Letters that may wait for one peer. Who does not read is told again what it missed once it does.
+const LETTERS_WAITING_MAX: usize = 128;
+/// Bytes of them; one letter may wait however long it is.
+const LETTER_BYTES_WAITING_MAX: usize = 8 << 20;
 /// How long the client waits for news while steps are taken [ns].
 const NEWS_NS: u64 = 5_000_000;
 /// Blocks that wait for the owner, at most.
@@ -164,9 +170,14 @@ pub struct Member<T> {
     /// A copy that the buddy has yet to acknowledge.
     copying: Option<(Epoch, CopyShare)>,
     future: Vec<(NodeId, Tag, Vec<u8>)>,
+    /// Blocks of this epoch that the transport had no room for.
+    backlog: VecDeque<(NodeId, Tag, Vec<u8>)>,
+    /// Letters that were not delivered yet: their numbers and sizes.
+    waiting: BTreeMap<NodeId, BTreeMap<u64, usize>>,
+    /// The step that the committed state of the partition belongs to: behind the chain while steps are computed again.
+    here: Option<u64>,
     next_boundary: u64,
     effort_ns: u64,
-    notes: Vec<u8>,
     breaches: Breaches,
     remarks: Vec<String>,
     events: Vec<AuditEvent>,
@@ -176,7 +187,9 @@ pub struct Member<T> {
     news_at: Option<Time>,
     /// What the client was told last: whether all allowed steps are done, whether the run is over, the epoch.
     told: Option<(bool, bool, Epoch)>,
+    /// Questions that wait until the state that they ask for is here.
     collect: Option<Ask>,
+    count: Option<Ask>,
     letters: u64,
     stopped: bool,
     /// What came and is none of a run's.
@@ -254,9 +267,11 @@ impl<T: Transport> Member<T> {
             copies: BTreeMap::new(),
             copying: None,
             future: Vec::new(),
+            backlog: VecDeque::new(),
+            waiting: BTreeMap::new(),
+            here: None,
             next_boundary: 0,
             effort_ns: 0,
-            notes: Vec::new(),
             breaches: Breaches::default(),
             remarks: Vec::new(),
             events: Vec::new(),
@@ -266,6 +281,7 @@ impl<T: Transport> Member<T> {
             news_at: None,
             told: None,
             collect: None,
+            count: None,
             letters: 0,
             stopped: false,
             others: Vec::new(),
@@ -378,7 +394,24 @@ impl<T: Transport> Member<T> {
     }
 
     fn begins_at_once(&self) -> bool {
-        self.at.is_none() && !self.tasks.is_empty() && self.partition.is_some()
+        let free = self.at.is_none() || self.counts_in_vain();
+        free && self.partition.is_some() && (!self.tasks.is_empty() || self.may_count().is_some())
+    }
+
+    /// Whether a count is under way that nobody waits for any more. It may never end: others may have left it out.
+    fn counts_in_vain(&self) -> bool {
+        matches!(self.at, Some(Task::Count(_))) && !(self.tasks.is_empty() && self.count.is_none())
+    }
+
+    /// Whether the committed state is the one that is asked for.
+    fn is_at(&self, ask: Ask) -> bool {
+        ask.epoch == self.machine.epoch() && self.here == Some(ask.step)
+    }
+
+    /// The question that can be answered by counting now.
+    fn may_count(&self) -> Option<Ask> {
+        let settled = self.partition.as_ref().is_some_and(Partition::is_settled);
+        self.count.filter(|ask| settled && self.is_at(*ask))
     }
 
     fn tell(&mut self, input: Input, now: Time) {
@@ -395,8 +428,15 @@ impl<T: Transport> Member<T> {
                 None => self.take_other(from, tag.kind, bytes),
                 Some(kind) => self.take_message(from, incarnation, kind, tag, &bytes, now),
             },
-            Event::Delivered { .. } => {}
+            Event::Delivered { to, tag } => {
+                if tag.epoch == LETTERS
+                    && let Some(waiting) = self.waiting.get_mut(&to)
+                {
+                    waiting.remove(&tag.step);
+                }
+            }
             Event::Restarted { peer, incarnation } => {
+                self.waiting.remove(&peer);
                 tracing::info!("{peer} is there in another life ({})", incarnation.0);
             }
         }
@@ -446,9 +486,7 @@ impl<T: Transport> Member<T> {
                 self.closed = true;
                 Ok(())
             }
-            (Kind::Count, true) => {
-                decode(bytes, "question", MESSAGE_BYTES_MAX).map(|ask| self.tasks.push_back(Task::Count(ask)))
-            }
+            (Kind::Count, true) => decode(bytes, "question", MESSAGE_BYTES_MAX).map(|ask| self.count = Some(ask)),
             _ => {
                 self.remark(format!("{from} may not send a message of kind {kind:?}"));
                 Ok(())
@@ -480,15 +518,14 @@ impl<T: Transport> Member<T> {
     fn obey(&mut self, outputs: Vec<Output>, now: Time) {
         for output in outputs {
             match output {
-                Output::Send { to, letter } => {
-                    self.letters += 1;
-                    let tag = Tag { epoch: Epoch(u32::MAX), step: self.letters, kind: Kind::Letter as u16, part: 0 };
-                    self.post(to, tag, letter.to_bytes());
-                }
+                Output::Send { to, letter } => self.post_letter(to, Kind::Letter, letter.to_bytes()),
                 Output::Start(config) => self.start(&config, now),
                 Output::Compute { step } => self.tasks.push_back(Task::Step(step)),
                 Output::Commit(decision) => self.commit(&decision),
-                Output::Again { .. } => self.partition.as_mut().expect("it proposed the step").commit(),
+                Output::Again { step } => {
+                    self.partition.as_mut().expect("it proposed the step").commit();
+                    self.here = Some(step);
+                }
                 Output::Undo(decision) => self.undo(&decision),
                 Output::Boundary { step, boundary, buddy } => {
                     self.tasks.push_back(Task::HandOver { step, boundary, buddy });
@@ -505,6 +542,8 @@ impl<T: Transport> Member<T> {
                 }
                 Output::Expelled => {
                     self.partition = None;
+                    self.here = None;
+                    self.backlog.clear();
                     self.tasks.clear();
                     self.at = None;
                     self.remark("left out of the run; asks to be taken in again".into());
@@ -513,12 +552,45 @@ impl<T: Transport> Member<T> {
         }
     }
 
-    fn post(&mut self, to: NodeId, tag: Tag, bytes: Vec<u8>) {
+    fn post(&mut self, to: NodeId, tag: Tag, bytes: Vec<u8>) -> bool {
         match self.transport.post(to, tag, bytes) {
-            Ok(()) => {}
-            // Letters are sent again; who does not read is suspected before long.
+            Ok(()) => return true,
             Err(error @ (PostError::Full { .. } | PostError::Unknown(_))) => tracing::debug!("{}: {error}", self.me),
             Err(error @ PostError::Oversize { .. }) => self.remark(error.to_string()),
+        }
+        false
+    }
+
+    /// Posts what may get lost, because it is sent again as long as it matters. No epoch cancels it: so only so much may wait for a peer
+    /// that is dead, or cut off.
+    fn post_letter(&mut self, to: NodeId, kind: Kind, bytes: Vec<u8>) {
+        self.letters += 1;
+        let waiting = self.waiting.entry(to).or_default();
+        let (length, bytes_waiting) = (bytes.len(), waiting.values().sum::<usize>());
+        let fits = waiting.is_empty() || bytes_waiting + length <= LETTER_BYTES_WAITING_MAX;
+        if waiting.len() >= LETTERS_WAITING_MAX || !fits {
+            return;
+        }
+        let number = self.letters;
+        if self.post(to, Tag { epoch: LETTERS, step: number, kind: kind as u16, part: 0 }, bytes) {
+            self.waiting.entry(to).or_default().insert(number, length);
+        }
+    }
+
+    /// Posts what must arrive if the epoch is to go on: when there is no room for it, it waits here.
+    fn post_surely(&mut self, to: NodeId, tag: Tag, bytes: Vec<u8>) {
+        self.backlog.push_back((to, tag, bytes));
+        self.post_backlog();
+    }
+
+    fn post_backlog(&mut self) {
+        for _ in 0..self.backlog.len() {
+            let Some((to, tag, bytes)) = self.backlog.pop_front() else { return };
+            if self.transport.is_full(to, bytes.len()) {
+                self.backlog.push_back((to, tag, bytes));
+            } else {
+                self.post(to, tag, bytes);
+            }
         }
     }
 
@@ -528,11 +600,12 @@ impl<T: Transport> Member<T> {
         self.tasks.clear();
         self.at = None;
         self.copying = None;
-        self.collect = None;
+        self.here = None;
+        self.backlog.clear();
+        // Whoever asked has heard of the epoch already.
+        self.collect = self.collect.filter(|ask| ask.epoch >= config.epoch);
+        self.count = self.count.filter(|ask| ask.epoch >= config.epoch);
         (self.next_boundary, self.effort_ns) = (config.next_boundary, 0);
-        if !config.notes.is_empty() {
-            self.notes.clone_from(&config.notes);
-        }
         let step = config.restart.step;
         let mut particles = Vec::new();
         let mut cuts = None;
@@ -570,8 +643,8 @@ impl<T: Transport> Member<T> {
 
     fn commit(&mut self, decision: &Decision) {
         self.partition.as_mut().expect("it proposed the step").commit();
+        self.here = Some(decision.step);
         self.next_boundary = decision.next_boundary;
-        self.notes.clone_from(&decision.notes);
         match &decision.verdict {
             Verdict::CommitAndRecord(breach) | Verdict::CommitAndStop(breach) => {
                 let breach = breach.clone();
@@ -624,8 +697,17 @@ impl<T: Transport> Member<T> {
     // ---------------------------------------------------------------------------------------- work
 
     fn begin_next(&mut self) {
-        let Some(partition) = self.partition.as_mut().filter(|_| self.at.is_none()) else { return };
-        let Some(task) = self.tasks.pop_front() else { return };
+        let in_vain = self.counts_in_vain();
+        let counts = if self.tasks.is_empty() { self.may_count() } else { None };
+        let Some(partition) = self.partition.as_mut() else { return };
+        if in_vain {
+            partition.abandon_count();
+            self.at = None;
+        }
+        if self.at.is_some() {
+            return;
+        }
+        let Some(task) = self.tasks.pop_front().or(counts.map(Task::Count)) else { return };
         match &task {
             Task::Step(step) => {
                 let recount = self.start.after(*step).is_multiple_of(self.common.rules.energy_every);
@@ -638,9 +720,7 @@ impl<T: Transport> Member<T> {
                 partition.hand_over(*step, cuts);
             }
             Task::Count(ask) => {
-                if ask.epoch != self.machine.epoch() || ask.step != self.machine.committed() {
-                    return;
-                }
+                self.count = None;
                 partition.begin_count(ask.step, ask.id);
             }
         }
@@ -699,9 +779,8 @@ impl<T: Transport> Member<T> {
     fn send_blocks(&mut self) {
         let Some(partition) = &mut self.partition else { return };
         let outgoing: Vec<_> = partition.outbox().collect();
-        for block in outgoing {
-            self.post(block.to, block.tag, block.bytes);
-        }
+        self.backlog.extend(outgoing.into_iter().map(|block| (block.to, block.tag, block.bytes)));
+        self.post_backlog();
     }
 
     // ---------------------------------------------------------------------------------------- copies
@@ -718,7 +797,7 @@ impl<T: Transport> Member<T> {
         match buddy {
             Some(buddy) => {
                 let tag = Tag { epoch, step, kind: Kind::Copy as u16, part: 0 };
-                self.post(buddy, tag, write_particles(&cuts, &particles));
+                self.post_surely(buddy, tag, write_particles(&cuts, &particles));
                 self.copying = Some((epoch, copy));
             }
             None => self.tell(Input::Copied { epoch, copy }, now),
@@ -736,7 +815,7 @@ impl<T: Transport> Member<T> {
         self.copies.insert((owner, tag.step), Snapshot { cuts, particles });
         self.tell(Input::Stored { owner, step: tag.step }, now);
         let receipt = Tag { kind: Kind::Kept as u16, ..tag };
-        self.post(owner, receipt, encode(&Kept { step: tag.step, root }));
+        self.post_surely(owner, receipt, encode(&Kept { step: tag.step, root }));
         Ok(())
     }
 
@@ -758,7 +837,7 @@ impl<T: Transport> Member<T> {
     /// Sends the particles, if they were asked for and are where they were asked for.
     fn answer_collect(&mut self) {
         let Some(ask) = self.collect else { return };
-        let there = ask.epoch == self.machine.epoch() && ask.step == self.machine.committed();
+        let there = self.is_at(ask);
         let at_rest = self.at.is_none() && self.tasks.is_empty();
         let Some(partition) = self.partition.as_mut().filter(|_| there && at_rest) else { return };
         let bytes = write_particles(&ask, &partition.particles());
@@ -786,7 +865,7 @@ impl<T: Transport> Member<T> {
             coordinator: config.coordinator,
             members: config.nodes().collect(),
             index: head.index,
-            step: self.machine.committed(),
+            step: head.step,
             root: head.root,
             notes: None,
             breaches: Vec::new(),
@@ -799,9 +878,7 @@ impl<T: Transport> Member<T> {
         }
         (self.news_at, self.told) = (Some(now), Some(mark));
         let (breaches, remarks) = (self.breaches.reports.clone(), self.remarks.clone());
-        let news = News { notes: read_notes(&self.notes), breaches, remarks, ..news };
-        self.letters += 1;
-        let tag = Tag { epoch: Epoch(u32::MAX), step: self.letters, kind: Kind::News as u16, part: 0 };
-        self.post(NodeId::CLIENT, tag, encode(&news));
+        let news = News { notes: read_notes(self.machine.notes()), breaches, remarks, ..news };
+        self.post_letter(NodeId::CLIENT, Kind::News, encode(&news));
     }
 }

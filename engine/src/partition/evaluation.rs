@@ -93,7 +93,7 @@ pub(super) struct Evaluation {
 }
 
 /// A stage that no splitting has: counts of energy, whose positions are never predicted.
-const COUNT: u16 = 0x8000;
+pub(super) const COUNT: u16 = 0x8000;
 
 impl Partition {
     /// Begins an evaluation at the present positions.

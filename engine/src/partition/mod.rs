@@ -20,7 +20,7 @@ use bevy_ecs::prelude::*;
 pub use self::share::{Proposal, RecountShare, Violation};
 use self::{
     cuts::{Cuts, Sketch},
-    evaluation::Evaluation,
+    evaluation::{COUNT, Evaluation},
     handover::Handover,
     step::Walk,
 };
@@ -318,6 +318,12 @@ impl Partition {
         self.committed = self.undecided.remove(0);
     }
 
+    /// Whether nothing is proposed that is not decided.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.undecided.is_empty()
+    }
+
     /// What changed hands since the last step: gains from each other partition.
     #[must_use]
     pub fn carried(&self) -> &BTreeMap<NodeId, Amounts> {
@@ -338,7 +344,8 @@ impl Partition {
         self.handover = None;
         self.carried.clear();
         self.outbox.clear();
-        self.early.clear();
+        // Others may have begun to count already.
+        self.early.retain(|(_, _, part, _), _| part & COUNT != 0);
         self.set.position.clone_from(&self.committed.position);
         self.set.momentum.clone_from(&self.committed.momentum);
         self.fresh = None;
@@ -471,12 +478,28 @@ impl Partition {
             k if k == Kind::Migrants as u16 => Kind::Migrants,
             other => return refuse(format!("kind {other}")),
         };
-        if self.early.keys().filter(|(.., sender)| *sender == from).count() >= EARLY_BLOCKS_MAX {
+        if tag.part & COUNT != 0 {
+            self.take_for_count((kind, tag.step, tag.part, from), bytes);
+            return Ok(());
+        }
+        let waits = |(_, _, part, sender): &&(Kind, u64, u16, NodeId)| *sender == from && part & COUNT == 0;
+        if self.early.keys().filter(waits).count() >= EARLY_BLOCKS_MAX {
             return refuse(format!("{EARLY_BLOCKS_MAX} of its blocks wait already"));
         }
         match self.early.insert((kind, tag.step, tag.part, from), bytes) {
             None => Ok(()),
             Some(_) => refuse(format!("two blocks of kind {} for step {} part {}", tag.kind, tag.step, tag.part)),
         }
+    }
+
+    /// Of counts only the newest matters: who asked for one before has asked again.
+    fn take_for_count(&mut self, (kind, step, part, from): (Kind, u64, u16, NodeId), bytes: Vec<u8>) {
+        let known = |(_, _, part, sender): &&(Kind, u64, u16, NodeId)| *sender == from && part & COUNT != 0;
+        let known = self.early.keys().find(known).copied();
+        if known.is_some_and(|(_, at, id, _)| (at, id) > (step, part)) {
+            return;
+        }
+        known.map(|key| self.early.remove(&key));
+        self.early.insert((kind, step, part, from), bytes);
     }
 }

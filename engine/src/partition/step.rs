@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Columns, Offence, Partition, Progress, Proposal, RecountShare, Violation};
+use super::{Columns, Offence, Partition, Progress, Proposal, RecountShare, Violation, evaluation::COUNT};
 use crate::{
     advance::Book,
     audit::{self, Breach},
@@ -42,6 +42,7 @@ impl Partition {
         let handed = peers.values().fold(Amounts::default(), |sum, gained| sum.plus(*gained));
         let before = self.held().plus(handed.counter_entry());
         self.halt = None;
+        self.early.retain(|(_, at, part, _), _| part & COUNT == 0 || *at >= step);
         self.walk = Some(Walk { step, stage: 0, recount, before, book: Book::default(), peers, proposal: None });
     }
 
@@ -65,6 +66,13 @@ impl Partition {
         self.assert_at_rest();
         let current = self.links.current;
         self.begin_binding(step, id, current);
+    }
+
+    /// Gives up a count that is under way, if one is.
+    pub fn abandon_count(&mut self) {
+        if self.walk.is_none() && self.evaluation.take().is_some() && !self.links.current {
+            self.relink();
+        }
     }
 
     /// Works for about two milliseconds, or less.

@@ -126,6 +126,12 @@ impl Transport for Loopback {
         Ok(())
     }
 
+    fn is_full(&self, to: NodeId, bytes: usize) -> bool {
+        let mailboxes = self.lock();
+        let waiting = mailboxes[&self.node].waiting.get(&to).copied().unwrap_or(0);
+        bytes <= BLOCK_BYTES_MAX && waiting + bytes + BLOCK_OVERHEAD > WAITING_BYTES_MAX
+    }
+
     fn poll(&mut self, _: Time) -> Option<Event> {
         let node = self.node;
         let mut mailboxes = self.lock();

@@ -105,6 +105,9 @@ pub trait Transport {
     /// If the block is too large, too much waits already, or there is no such peer; nothing was taken then.
     fn post(&mut self, to: NodeId, tag: Tag, bytes: Vec<u8>) -> Result<(), PostError>;
 
+    /// Whether a block of so many bytes would be refused now and may be taken later: see [`PostError::Full`].
+    fn is_full(&self, to: NodeId, bytes: usize) -> bool;
+
     /// Does what is due and says what happened; to be called until it says `None`.
     fn poll(&mut self, now: Time) -> Option<Event>;
 

@@ -82,6 +82,10 @@ impl<D: Datagrams> Transport for Network<D> {
         self.bulk.post(to, tag, bytes)
     }
 
+    fn is_full(&self, to: NodeId, bytes: usize) -> bool {
+        self.bulk.is_full(to, bytes)
+    }
+
     fn poll(&mut self, now: Time) -> Option<Event> {
         // An owner who asks until there is no more pays for the network twice, at the start and at the end, not for every event.
         if self.moved_at != Some(now) || !self.bulk.has_event() {

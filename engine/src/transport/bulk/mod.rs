@@ -139,6 +139,14 @@ impl Bulk {
         Ok(())
     }
 
+    /// Whether a block of so many bytes has to wait until others have gone.
+    #[must_use]
+    pub fn is_full(&self, to: NodeId, bytes: usize) -> bool {
+        let length = u32::try_from(bytes).ok().filter(|&length| length <= self.limits.block_bytes_max);
+        let sender = self.places.get(&to).map(|&place| &self.peers[place].sender);
+        length.zip(sender).is_some_and(|(length, sender)| sender.queued + cost(length) > self.limits.send_bytes_max)
+    }
+
     /// Takes in a datagram.
     pub fn receive(&mut self, now: Time, from: NodeId, incarnation: Incarnation, datagram: &[u8]) {
         let Some(&place) = self.places.get(&from) else {
