@@ -30,7 +30,7 @@ use crate::{
     security::keys::{PublicKey, SecretKey},
     snapshot::root::StateRoot,
     spawn,
-    transport::{Event, Transport, laminar::Place},
+    transport::{Datagrams, Event, Transport, laminar::Place},
     wire::{Incarnation, NodeId, Time, decode, encode},
 };
 
@@ -38,6 +38,9 @@ use crate::{
 const ABANDONED_NS: u64 = 60_000_000_000;
 /// How long a server waits for a run to begin after it was opened [s].
 const BEGIN_SECONDS: f64 = 30.0;
+
+/// How long the nodes of a run wait for each other before its first step [s].
+const MEET_SECONDS: f64 = 3.0;
 
 /// How a server is set up.
 #[derive(Clone, Debug)]
@@ -254,7 +257,8 @@ impl Server {
 
     fn take_part(&self, booked: Booked, stop: &StopRequest) -> io::Result<Ended> {
         let me = NodeId(booked.description.you);
-        let line = self.run_line(&booked)?;
+        let mut line = self.run_line(&booked)?;
+        meet(&mut line, &booked.lives, me);
         let mut journal = self.journal(&booked);
         let nodes = booked.lives.iter().enumerate().map(|(k, &life)| (NodeId(k as u16), Incarnation(life))).collect();
         let (name, start, joins) = (booked.state_name(), booked.state.clock, booked.description.joins);
@@ -357,6 +361,26 @@ fn settle(line: &mut Line) {
     let watch = Stopwatch::start();
     while watch.seconds() < 0.03 {
         line.listen();
+    }
+}
+
+/// Greets the others before the run begins: who has not been heard yet would be suspected at once. What they send waits.
+fn meet(line: &mut Line, lives: &[u64], me: NodeId) {
+    let watch = Stopwatch::start();
+    let lives = lives.iter().enumerate().map(|(k, &life)| (NodeId(k as u16), Incarnation(life)));
+    let others: Vec<(NodeId, Incarnation)> = lives.filter(|(node, _)| *node != me).collect();
+    while watch.seconds() < MEET_SECONDS {
+        let now = line.now();
+        let datagrams = line.stack.datagrams_mut();
+        datagrams.poll(now);
+        let here = |&(node, life): &(NodeId, Incarnation)| {
+            datagrams.status(node).is_some_and(|status| status.connected && status.incarnation == Some(life))
+        };
+        if others.iter().all(here) {
+            return;
+        }
+        let waited = datagrams.wait(std::time::Duration::from_millis(2));
+        waited.unwrap_or_else(|error| tracing::debug!("the socket cannot be waited for: {error}"));
     }
 }
 
