@@ -46,9 +46,9 @@ fn main() {
     let mut one = Node::new(state.clone(), cpu());
     let alone = rate(&mut one, steps);
     println!("one node:     {alone:.3e} pairs per CPU-second, root {}", one.root());
-    for partitions in [2, 4, 8] {
+    for (partitions, pack) in [(2, true), (4, true), (4, false), (8, true)] {
         let mut many = Cluster::new(state.clone(), cpu(), partitions);
-        many.pack(true);
+        many.pack(pack);
         // Both measure the same steps; the first positions stand for themselves and are not counted.
         assert_eq!(many.advance(2), 2);
         let before = many.traffic().expect("partitions");
@@ -61,8 +61,9 @@ fn main() {
         let position = per([before.halo_bytes, after.halo_bytes], [before.halo_particles, after.halo_particles]);
         let impulse = per([before.return_bytes, after.return_bytes], [before.return_particles, after.return_particles]);
         println!(
-            "{partitions} partitions: {rate:.3e} pairs per CPU-second, {:.1} % of one node; {position:.1} bytes a position, \
+            "{partitions} partitions, {}: {rate:.3e} pairs per CPU-second, {:.1} % of one node; {position:.1} bytes a position, \
              {impulse:.1} an impulse; root {}",
+            if pack { "packed" } else { "as they are" },
             100.0 * rate / alone,
             many.root()
         );
