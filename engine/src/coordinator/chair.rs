@@ -389,7 +389,7 @@ impl Machine {
             return;
         }
         let Some(mut copying) = chair.copying.take() else { return };
-        copying.previous.retain(|node, _| early && copying.shares.contains_key(node) || !early);
+        copying.previous.retain(|node, _| !early || copying.shares.contains_key(node));
         match balance(&copying.previous, &copying.shares) {
             Ok(totals) if totals.root == copying.root || early => self.complete_copy(copying, totals),
             Ok(_) => self.refuse_copy(copying.step, "the state root is another one".to_owned()),

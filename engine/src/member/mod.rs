@@ -662,7 +662,7 @@ impl<T: Transport> Member<T> {
         let Some(task) = self.tasks.pop_front().or(counts.map(Task::Count)) else { return };
         match &task {
             Task::Step(step) => {
-                let recount = self.start.after(*step) % self.common.rules.energy_every == 0;
+                let recount = self.start.after(*step).is_multiple_of(self.common.rules.energy_every);
                 partition.begin(*step, recount);
             }
             Task::HandOver { step, boundary, .. } => {
