@@ -169,7 +169,7 @@ fn seconds(utc: &str) -> f64 {
 fn a_run_ends_as_it_would_have_ended_whoever_is_killed() {
     let kills: u64 = std::env::var("EMMY_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(2);
     let scenario = scenario("plummer_1k");
-    let common = [scenario.as_str(), "--steps", "700", "--no-files", "--json"];
+    let common = [scenario.as_str(), "--steps", "1500", "--no-files", "--json"];
     let one = result(&emmy(&[&["run", "-q"], &common[..]].concat()));
     for kill in 0..kills {
         let folder = Folder::new(&format!("kill-{kill}"));
@@ -186,10 +186,11 @@ fn a_run_ends_as_it_would_have_ended_whoever_is_killed() {
         let many: serde_json::Value = serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|error| panic!("node {victim} killed: {error}: {stderr}"));
         assert_same(&one, &many, &format!("node {victim} killed"));
+        assert!(killed.success(), "the run was over before node {victim} could be killed");
         let took = check_logs(&folder.0.join("log"), victim, &killed_at);
+        assert!(took.is_finite(), "an epoch without node {victim} began: {stderr}");
         println!(
-            "node {victim} killed ({}): the others went on after {took:.2} s, the run ended {:.2} s later",
-            killed.success(),
+            "node {victim} killed: the others went on after {took:.2} s, the run ended {:.2} s later",
             watch.seconds()
         );
     }
@@ -310,6 +311,24 @@ fn a_server_that_is_killed_and_started_again_is_taken_in_again() {
     for (mut server, _) in servers {
         server.kill().expect("it runs");
         server.wait().expect("it ends");
+    }
+}
+
+#[test]
+fn who_is_too_few_decides_nothing_and_the_client_says_so_and_leaves() {
+    for victim in 0..2 {
+        let scenario = scenario("plummer_1k");
+        let common = [scenario.as_str(), "--steps", "100000", "--set", "expect=[]", "--no-files", "--json"];
+        let started = start(&[&["cluster", "run", "--nodes", "2", "--silence", "2s"], &common[..]].concat());
+        thread::sleep(Duration::from_millis(300));
+        let killed = Command::new("kill").args(["-9", &started.servers[victim].to_string()]).status().expect("kill");
+        assert!(killed.success());
+        let output = started.child.wait_with_output().expect("it ends");
+        let stderr = started.stderr.join().expect("text");
+        assert_eq!(output.status.code(), Some(3), "node {victim} of 2 killed: {stderr}");
+        assert!(stderr.contains("too few nodes are there to decide anything"), "{stderr}");
+        let result: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
+        assert_eq!(result["exit_reason"], "cluster_lost");
     }
 }
 

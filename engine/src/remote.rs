@@ -250,7 +250,9 @@ impl<T: Transport> Remote<T> {
     }
 
     fn hear(&mut self, news: News, now: Time) {
-        self.heard_at = now;
+        if news.can_decide || news.stopped {
+            self.heard_at = now;
+        }
         let older = self.news.as_ref().is_some_and(|known| (news.epoch, news.index) < (known.epoch, known.index));
         if older {
             return;
@@ -414,7 +416,7 @@ impl<T: Transport> Engine for Remote<T> {
                 self.lose(why);
                 return 0;
             }
-            if self.now().since(begun) > SPRINT_NS && self.clock.step != before {
+            if self.now().since(begun) > SPRINT_NS {
                 break;
             }
         }

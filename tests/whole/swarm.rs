@@ -55,10 +55,11 @@ pub(crate) struct Swarm {
     pub(crate) default_times: bool,
 }
 
+/// Little enough that what waits for a silent peer gets in the way of what it must have.
 fn small_limits() -> Limits {
-    let block_bytes_max = 1 << 20;
+    let block_bytes_max = 128 << 10;
     let room = cost(block_bytes_max) + BLOCKS_OPEN_MAX as u64 * (BLOCK_OVERHEAD + 2048);
-    Limits { block_bytes_max, receive_bytes_max: room, send_bytes_max: room, ..Limits::default() }
+    Limits { block_bytes_max, receive_bytes_max: room, send_bytes_max: cost(block_bytes_max), ..Limits::default() }
 }
 
 fn links(random: &mut Random) -> Links {
@@ -71,11 +72,11 @@ fn links(random: &mut Random) -> Links {
         repeat_permille: some(500),
         very_late_permille: some(300),
         bandwidth: some(125_000_000),
-        queue_bytes: 20_000 + some(1 << 20),
+        queue_bytes: 6_000 + some(1 << 18),
         blackout: (0, 0),
     };
     if links.bandwidth > 0 {
-        links.bandwidth = links.bandwidth.max(4_000_000);
+        links.bandwidth = links.bandwidth.max(2_000_000);
     }
     links
 }
@@ -145,7 +146,18 @@ impl Swarm {
             let longest = if random.permille(200) { 1_000 * MS } else { 200 * MS };
             let for_ns = random.below(longest);
             let fault = match random.below(4) {
-                0 | 1 if self.kills => Fault::Kill { place, back_after: random.permille(700).then_some(for_ns) },
+                0 | 1 if self.kills => {
+                    // Some die while others are busy with the death before.
+                    let other = (place + 1) % self.nodes;
+                    let soon = at + 20 * MS + random.below(150 * MS);
+                    if random.permille(800) {
+                        faults.push((
+                            soon.min(self.safety_ns - 1),
+                            Fault::Kill { place: other, back_after: Some(for_ns) },
+                        ));
+                    }
+                    Fault::Kill { place, back_after: random.permille(700).then_some(for_ns) }
+                }
                 2 if self.pauses => Fault::Pause { place, for_ns },
                 3 if self.cuts => Fault::Cut { links: self.cut(&mut random), for_ns },
                 _ => continue,

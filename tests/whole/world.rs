@@ -30,7 +30,7 @@ const PATIENCE_NS: u64 = 60_000 * MS;
 /// The least that a look at the world takes.
 const LOOK_NS: u64 = 2_000;
 /// What may wait for a peer that does not read, with bodies as few as here [bytes].
-const QUEUED_MAX: u64 = 4 << 20;
+const QUEUED_MAX: u64 = 512 << 10;
 
 /// A machine with a node on it, or with none.
 pub(crate) struct Host {
@@ -65,10 +65,14 @@ pub(crate) struct World {
     pub(crate) healed_at: Option<u64>,
     pub(crate) counts: BTreeMap<&'static str, u64>,
     pub(crate) trace: u64,
+    /// The most that ever waited for a peer [bytes].
+    pub(crate) queued_max: u64,
     /// The last step that anybody committed, and when.
     pub(crate) committed: (u64, u64),
     /// The newest epoch that anybody began.
     pub(crate) newest: Option<Config>,
+    /// Deaths while a successor of the newest epoch was being chosen: its replicas may be among them.
+    deaths_in_change: u32,
     reference: Arc<Reference>,
     setup: Setup,
     cpu: Arc<Cpu>,
@@ -102,8 +106,10 @@ impl World {
             healed_at: None,
             counts: BTreeMap::new(),
             trace: swarm.seed,
+            queued_max: 0,
             committed: (0, 0),
             newest: None,
+            deaths_in_change: 0,
             setup: Setup::even(reference.state.clone(), lives),
             reference,
             cpu,
@@ -367,6 +373,19 @@ impl World {
         }
     }
 
+    /// Cuts some off from all others, the client too if it is none of them.
+    pub(crate) fn cut_off(&mut self, some: &[usize], for_ns: u64) {
+        let ends = self.hosts.len() + 1;
+        let pairs = (0..ends).flat_map(|a| (0..ends).map(move |b| (a, b)));
+        let links = pairs.filter(|(a, b)| some.contains(a) != some.contains(b)).collect();
+        self.befall(Fault::Cut { links, for_ns });
+    }
+
+    /// The end of the chain, as a node knows it.
+    pub(crate) fn index(&self, place: usize) -> Option<u64> {
+        Some(self.hosts[place].member.as_ref()?.machine().head().index)
+    }
+
     pub(crate) fn later(&mut self, after: u64, fault: Fault) {
         self.sequence += 1;
         self.faults.insert((self.now + after, self.sequence), fault);
@@ -392,15 +411,21 @@ impl World {
         };
         let holds =
             |config: &Config| config.replicas.iter().filter(|node| lives(node, config)).count() >= config.majority();
-        self.hosts[place].member.is_some() && { matter }.all(holds)
+        let in_change = self.is_changing() && self.deaths_in_change > 0;
+        self.hosts[place].member.is_some() && !in_change && { matter }.all(holds)
+    }
+
+    /// Whether somebody is choosing a successor of the epoch.
+    fn is_changing(&self) -> bool {
+        let machines = self.hosts.iter().filter_map(|host| Some(host.member.as_ref()?.machine()));
+        { machines }.any(|machine| machine.is_bidding() || machine.is_sealed())
     }
 
     pub(crate) fn kill(&mut self, place: usize) {
         let decides = self.newest.as_ref().is_some_and(|config| usize::from(config.coordinator.0) == place);
         self.count(if decides { "a coordinator died" } else { "a member died" });
-        let bids =
-            self.hosts.iter().any(|host| host.member.as_ref().is_some_and(|member| member.machine().is_bidding()));
-        if bids {
+        if self.is_changing() {
+            self.deaths_in_change += 1;
             self.count("somebody died while the epoch was changed");
         }
         self.hosts[place].member = None;
@@ -482,6 +507,7 @@ impl World {
         if first.is_some() || self.newest.as_ref().is_some_and(|newest| newest.epoch > config.epoch) {
             return;
         }
+        self.deaths_in_change = 0;
         if let Some(before) = self.newest.replace(config.clone()) {
             self.count("the epoch changed");
             let adopts = config.adoption.iter().any(|(from, to)| from != to);
@@ -506,6 +532,7 @@ impl World {
         let member = self.hosts[place].member.as_mut().expect("it was polled");
         let bulk = member.transport_mut().bulk();
         for seen in peers.into_iter().filter_map(|peer| bulk.statistics(peer)) {
+            self.queued_max = self.queued_max.max(seen.queued_bytes);
             assert!(seen.queued_bytes <= QUEUED_MAX, "too much waits: {seen:?}");
             assert!(seen.held_bytes <= bulk.limits().receive_bytes_max, "{seen:?}");
             assert!(seen.open_blocks <= BLOCKS_OPEN_MAX as u64, "{seen:?}");
@@ -522,9 +549,14 @@ impl World {
             let config = machine.config().map(|config| (config.coordinator, &config.members, &config.replicas));
             let (epoch, head, committed) = (machine.epoch(), machine.head(), machine.committed());
             let work = member.describe();
-            format!("{place}: {epoch:?} step {} of {committed} index {} {config:?} {work}", head.step, head.index)
+            let (sealed, bids) = (machine.is_sealed(), machine.is_bidding());
+            format!(
+                "{place}: {epoch:?} step {} of {committed} index {} sealed {sealed} bids {bids} {config:?} {work}",
+                head.step, head.index
+            )
         };
-        self.hosts.iter().enumerate().map(line).collect::<Vec<_>>().join("\n")
+        let lines: Vec<String> = self.hosts.iter().enumerate().map(line).collect();
+        format!("at {} ms, healed at {:?}\n{}", self.now / MS, self.healed_at, lines.join("\n"))
     }
 }
 

@@ -59,10 +59,11 @@ impl Detector {
         mean.saturating_add(u64::try_from(u128::from(deviation) * sigmas / 1000).unwrap_or(u64::MAX))
     }
 
-    /// Whether the silence is too long. However irregular the beats were, `silence_ns_max` is.
+    /// Whether the silence is too long. However the beats were, one of less than the first of `bounds` is not, and one of more than the
+    /// second is.
     #[must_use]
-    pub fn suspects(&self, now: Time, phi: u32, silence_ns_max: u64) -> bool {
-        now.since(self.last) > self.patience_ns(phi).min(silence_ns_max)
+    pub fn suspects(&self, now: Time, phi: u32, bounds: [u64; 2]) -> bool {
+        now.since(self.last) > self.patience_ns(phi).max(bounds[0]).min(bounds[1])
     }
 
     /// phi in hundredths, for display.
@@ -109,11 +110,11 @@ mod tests {
 
         let phis = [0, 50, 100, 150, 200].map(|ms| detector.phi_hundredths(now.plus(ms * MS)));
         assert!(phis.windows(2).all(|pair| pair[0] <= pair[1]), "{phis:?}");
-        assert!(!detector.suspects(now.plus(150 * MS), 8, u64::MAX));
-        assert!(detector.suspects(now.plus(200 * MS), 8, u64::MAX));
+        assert!(!detector.suspects(now.plus(150 * MS), 8, [0, u64::MAX]));
+        assert!(detector.suspects(now.plus(200 * MS), 8, [0, u64::MAX]));
 
         detector.beat(now.plus(200 * MS));
-        assert!(!detector.suspects(now.plus(250 * MS), 8, u64::MAX));
+        assert!(!detector.suspects(now.plus(250 * MS), 8, [0, u64::MAX]));
     }
 
     #[test]
@@ -122,8 +123,8 @@ mod tests {
         let (irregular, now) = beating(&[10, 20, 300, 10]);
 
         assert!(irregular.patience_ns(8) > 2 * steady.patience_ns(8));
-        assert!(!irregular.suspects(now.plus(500 * MS), 8, u64::MAX));
-        assert!(irregular.suspects(now.plus(500 * MS), 8, 400 * MS));
+        assert!(!irregular.suspects(now.plus(500 * MS), 8, [0, u64::MAX]));
+        assert!(irregular.suspects(now.plus(500 * MS), 8, [0, 400 * MS]));
     }
 
     #[test]
@@ -132,7 +133,7 @@ mod tests {
 
         for phi in 1..PHI_MAX {
             let edge = now.plus(detector.patience_ns(phi));
-            assert!(!detector.suspects(edge, phi, u64::MAX));
+            assert!(!detector.suspects(edge, phi, [0, u64::MAX]));
             let shown = detector.phi_hundredths(edge);
             assert!(shown.abs_diff(phi * 100) <= 1, "phi {phi} is shown as {shown}");
         }

@@ -74,6 +74,8 @@ pub struct Options {
     pub resend_ns: u64,
     /// At which phi a peer is suspected, at most [`PHI_MAX`].
     pub suspect_phi: u32,
+    /// Before which silence nobody is suspected, however regular it was [ns].
+    pub suspect_ns_min: u64,
     /// After which silence a peer is suspected, however irregular it was [ns].
     pub suspect_ns_max: u64,
     /// How long something may be wrong before a replica does something about it [ns].
@@ -100,6 +102,7 @@ impl Default for Options {
             beat_ns: 50 * MS,
             resend_ns: 25 * MS,
             suspect_phi: 8,
+            suspect_ns_min: 0,
             suspect_ns_max: 1_000 * MS,
             patience_ns: 300 * MS,
             report_ns: 200 * MS,

@@ -233,7 +233,11 @@ impl Machine {
         }
         let Some(peer) = self.peers.get(&node) else { return true };
         let superseded = self.config.as_ref().and_then(|config| config.incarnation(node)) != Some(peer.life);
-        let silent = peer.detector.suspects(self.now, self.options.suspect_phi, self.options.suspect_ns_max);
+        let silent = peer.detector.suspects(
+            self.now,
+            self.options.suspect_phi,
+            [self.options.suspect_ns_min, self.options.suspect_ns_max],
+        );
         superseded || silent
     }
 

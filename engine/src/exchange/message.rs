@@ -64,7 +64,7 @@ pub fn halo(roster: Option<&Roster>, positions: [&[i64]; 3], predictor: &mut Pre
     out.0
 }
 
-/// Reads a halo. `known` is who was there before; it is replaced if the halo says so.
+/// Reads a halo. `known` is who they are, if that was told before; the first halo tells it, and no other.
 ///
 /// # Errors
 /// If it is not one.
@@ -77,6 +77,9 @@ pub fn read_halo(
     let fresh = match reader.byte()? {
         0 => None,
         1 => {
+            if known.is_some() {
+                return Err(ColumnError::Packing("it says again who they are".into()));
+            }
             let (count, sources) = (reader.count()?, reader.count()?);
             if sources > count {
                 return Err(ColumnError::Packing(format!("{sources} of {count} particles pull")));

@@ -98,6 +98,8 @@ pub struct News {
     pub breaches: Vec<BreachReport>,
     /// Whether the run is over, by a breach or because it cannot go on.
     pub stopped: bool,
+    /// Whether enough nodes are there to decide anything.
+    pub can_decide: bool,
     /// Why it cannot go on, or what else happened, for people.
     pub remarks: Vec<String>,
 }

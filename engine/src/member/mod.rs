@@ -131,6 +131,8 @@ const LETTER_BYTES_WAITING_MAX: usize = 8 << 20;
 const NEWS_NS: u64 = 5_000_000;
 /// Blocks that wait for the owner, at most.
 const OTHERS_MAX: usize = 64;
+/// A replica that is so suspicious is taken for silent when the client is told whether anything can be decided.
+const SILENT_PHI_HUNDREDTHS: u32 = 1000;
 /// Remarks that are kept for the client, at most.
 const REMARKS_MAX: usize = 256;
 
@@ -714,9 +716,9 @@ impl<T: Transport> Member<T> {
                 partition.begin(*step, recount);
             }
             Task::HandOver { step, boundary, .. } => {
-                let cuts = (!boundary.cuts.is_empty()).then(|| {
-                    decode::<Cuts>(&boundary.cuts, "cuts", crate::coordinator::CUTS_BYTES_MAX).expect("cuts of a judge")
-                });
+                // Cuts that cannot be used are the same bytes for all members, and all of them leave them aside.
+                let cuts = decode::<Cuts>(&boundary.cuts, "cuts", crate::coordinator::CUTS_BYTES_MAX).ok();
+                let cuts = cuts.filter(|cuts| cuts.sound_for(partition.members()));
                 partition.hand_over(*step, cuts);
             }
             Task::Count(ask) => {
@@ -807,10 +809,18 @@ impl<T: Transport> Member<T> {
 
     /// Keeps what another node owns.
     fn keep_copy(&mut self, owner: NodeId, tag: Tag, bytes: &[u8], now: Time) -> Result<(), crate::wire::DecodeError> {
-        if tag.epoch != self.machine.epoch() {
+        let config = self.machine.config().filter(|config| tag.epoch == config.epoch);
+        let Some(config) =
+            config.filter(|config| config.buddy(owner) == Some(self.me) && tag.step > config.restart.step)
+        else {
+            return Ok(());
+        };
+        let members: Vec<NodeId> = config.nodes().collect();
+        let (cuts, particles) = read_particles::<Cuts>(bytes)?;
+        if !cuts.sound_for(&members) {
+            self.remark(format!("{owner} sent a copy with cuts that cannot be used"));
             return Ok(());
         }
-        let (cuts, particles) = read_particles::<Cuts>(bytes)?;
         let (_, root) = held_by(&particles, false);
         self.copies.insert((owner, tag.step), Snapshot { cuts, particles });
         self.tell(Input::Stored { owner, step: tag.step }, now);
@@ -820,8 +830,9 @@ impl<T: Transport> Member<T> {
     }
 
     fn copy_kept(&mut self, from: NodeId, kept: Kept, now: Time) {
+        let buddy = self.machine.config().and_then(|config| config.buddy(self.me));
         let fits = self.copying.as_ref().is_some_and(|(_, copy)| copy.step == kept.step);
-        if !fits {
+        if !fits || buddy != Some(from) {
             return;
         }
         let (epoch, copy) = self.copying.take().expect("it was seen just now");
@@ -853,6 +864,14 @@ impl<T: Transport> Member<T> {
         self.post(NodeId::CLIENT, tag, encode(&counted));
     }
 
+    /// Whether a majority of the replicas is there, as far as this node hears.
+    fn can_decide(&self, config: &Config) -> bool {
+        let here = |node: &&NodeId| {
+            **node == self.me || self.machine.phi_hundredths(**node).is_some_and(|phi| phi < SILENT_PHI_HUNDREDTHS)
+        };
+        config.replicas.iter().filter(here).count() >= config.majority()
+    }
+
     /// Tells the client where the run stands, if this node decides: now and then, at once when the last allowed step is done, and when it
     /// asks.
     fn send_news(&mut self, now: Time, asked: bool) {
@@ -870,6 +889,7 @@ impl<T: Transport> Member<T> {
             notes: None,
             breaches: Vec::new(),
             stopped: self.stopped,
+            can_decide: self.can_decide(config),
             remarks: Vec::new(),
         };
         let mark = (news.step >= self.granted, news.stopped, news.epoch);

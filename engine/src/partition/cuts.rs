@@ -96,6 +96,12 @@ impl Cuts {
         if self.first.windows(2).all(|pair| pair[0] < pair[1]) { Ok(()) } else { Err("the ranges are not in order") }
     }
 
+    /// Whether they can be used among these members.
+    #[must_use]
+    pub fn sound_for(&self, members: &[NodeId]) -> bool {
+        self.check().is_ok() && self.owner.iter().all(|owner| members.contains(owner))
+    }
+
     /// Who owns a key.
     #[must_use]
     pub fn owner(&self, key: u128) -> NodeId {
@@ -147,14 +153,24 @@ pub struct Effort {
     pub nanoseconds: u64,
 }
 
+impl Effort {
+    /// Within what can be added for any number of nodes.
+    fn bounded(self) -> Self {
+        const MOST: u64 = 1 << 48;
+        Self { particles: self.particles.min(MOST), nanoseconds: self.nanoseconds.min(MOST) }
+    }
+}
+
 /// New shares of particles for nodes that do not take equally long; `None` while it is not worth moving anything.
 ///
 /// Half of the way to where all would take equally long: what is measured is noisy, and a share that overshoots swings. Times
 /// decide where a particle lives, never its bits.
 #[must_use]
 pub fn rebalanced(efforts: &[(NodeId, Effort)]) -> Option<Vec<(NodeId, u64)>> {
-    let working: Vec<_> = efforts.iter().filter(|(_, effort)| effort.particles > 0 && effort.nanoseconds > 0).collect();
+    // What nodes say of themselves is bounded before it is added.
+    let efforts: Vec<(NodeId, Effort)> = efforts.iter().map(|&(node, effort)| (node, effort.bounded())).collect();
     let particles: u64 = efforts.iter().map(|(_, effort)| effort.particles).sum();
+    let working: Vec<_> = efforts.iter().filter(|(_, effort)| effort.particles > 0 && effort.nanoseconds > 0).collect();
     let longest = working.iter().map(|(_, effort)| effort.nanoseconds).max()?;
     let total: u64 = working.iter().map(|(_, effort)| effort.nanoseconds).sum();
     let mean = total / working.len() as u64;

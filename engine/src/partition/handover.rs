@@ -38,6 +38,7 @@ impl Partition {
         assert!(self.undecided.is_empty(), "particles change hands at committed steps only");
         let watch = Stopwatch::start();
         self.cuts = cuts.unwrap_or_else(|| self.cuts.clone());
+        assert!(self.cuts.sound_for(&self.members), "{}: cuts that name strangers", self.me);
         let others: BTreeSet<NodeId> = self.members.iter().copied().filter(|&node| node != self.me).collect();
         let mut leaving: BTreeMap<NodeId, Vec<Migrant>> = others.iter().map(|&node| (node, Vec::new())).collect();
         let bits = self.common.contract().position_bits();
@@ -95,7 +96,13 @@ impl Partition {
         let mut handover = self.handover.take().expect("there is one");
         for node in handover.waiting.clone() {
             let Some(bytes) = self.early.remove(&(Kind::Migrants, handover.step, 0, node)) else { continue };
-            let migrants = message::read_migrants(&bytes).map_err(|error| Offence::of(node, &error))?;
+            let migrants = match message::read_migrants(&bytes) {
+                Ok(migrants) => migrants,
+                Err(error) => {
+                    self.handover = Some(handover);
+                    return Err(Offence::of(node, &error));
+                }
+            };
             handover.arrived.extend(migrants.into_iter().map(|migrant| (node, migrant)));
             handover.waiting.remove(&node);
         }

@@ -1,9 +1,10 @@
 //! A server: waits for runs, takes part in one at a time, and waits again.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     net::SocketAddr,
+    panic::AssertUnwindSafe,
     path::PathBuf,
     sync::{Arc, atomic::Ordering},
 };
@@ -17,7 +18,7 @@ use super::{
 use crate::{
     audit_log::{self, Signer},
     backend::{cpu::Cpu, isa::Isa},
-    coordinator::Options,
+    coordinator::{NODES_MAX, Options},
     member::{
         Activity, Member, Setup,
         message::{MESSAGE_BYTES_MAX, read_particles},
@@ -41,6 +42,13 @@ const BEGIN_SECONDS: f64 = 30.0;
 
 /// How long the nodes of a run wait for each other before its first step [s].
 const MEET_SECONDS: f64 = 3.0;
+
+/// No silence shorter than this is suspicious [ns].
+const SUSPECT_NS_MIN: u64 = 1_000_000_000;
+/// Any silence longer than this is [ns].
+const SUSPECT_NS_MAX: u64 = 4_000_000_000;
+/// No run has more steps than this.
+const STEPS_MAX: u64 = 1 << 53;
 
 /// How a server is set up.
 #[derive(Clone, Debug)]
@@ -116,9 +124,13 @@ impl Server {
             drop(line);
             self.runs += 1;
             let name = booked.state_name();
-            match self.take_part(booked, stop) {
-                Ok(ended) => tracing::info!("the run {name} is over here: {ended:?}"),
-                Err(error) => tracing::error!("the run {name}: {error}"),
+            // A run that breaks an invariant ends here, with a backtrace; the server waits for the next one all the same.
+            match std::panic::catch_unwind(AssertUnwindSafe(|| self.take_part(booked, stop))) {
+                Ok(Ok(ended)) => tracing::info!("the run {name} is over here: {ended:?}"),
+                Ok(Err(error)) => tracing::error!("the run {name}: {error}"),
+                Err(_) => {
+                    tracing::error!("the run {name} broke an invariant of this program: please report the lines above")
+                }
             }
             if self.settings.once || stop.load(Ordering::Relaxed) != 0 {
                 return Ok(());
@@ -203,6 +215,11 @@ impl Server {
         let refuse = |why: String| (run, why);
         let (client, client_address) = line.peer(from).ok_or_else(|| refuse("its key is not known".into()))?;
         let state = self.check(&description, particles).map_err(refuse)?;
+        // Who joins keeps to the lives that the run began with: they are part of what all start from.
+        let lives = description.lives.clone();
+        if description.joins && lives.len() != description.seats.len() {
+            return Err(refuse(format!("{} lives of {} nodes", lives.len(), description.seats.len())));
+        }
         let life = new_life();
         let opened =
             Opened::Ready { run, life: life.0, threads: self.cpu.threads() as u32, isa: self.cpu.isa().to_string() };
@@ -213,17 +230,27 @@ impl Server {
             description.seats.len()
         );
         line.send(from, Kind::Opened, &opened);
-        // Who joins keeps to the lives that the run began with: they are part of what all start from.
-        let lives = description.lives.clone();
-        if description.joins && lives.len() != description.seats.len() {
-            return Err(refuse(format!("{} lives of {} nodes", lives.len(), description.seats.len())));
-        }
         Ok(Booked { description, state, life, client, client_address, lives })
     }
 
     /// Whether a run can be taken part in: the state at its start.
     fn check(&self, description: &Description, particles: Vec<Particle>) -> Result<State, String> {
         let Description { program, scenario, seats, you, root, .. } = description;
+        if seats.len() > NODES_MAX || description.step > STEPS_MAX {
+            return Err(format!(
+                "{} nodes from step {}: at most {NODES_MAX} nodes take part",
+                seats.len(),
+                description.step
+            ));
+        }
+        let different: BTreeSet<&str> = seats.iter().map(|seat| seat.key.as_str()).collect();
+        if different.len() < seats.len() {
+            return Err("two places have one key".into());
+        }
+        let ids: BTreeSet<u64> = particles.iter().map(|particle| particle.id.0).collect();
+        if ids.len() < particles.len() {
+            return Err("two particles have one number".into());
+        }
         if program != PROGRAM {
             return Err(format!("the client is {program}, this server is {PROGRAM}: run the same version on both"));
         }
@@ -263,7 +290,13 @@ impl Server {
         let nodes = booked.lives.iter().enumerate().map(|(k, &life)| (NodeId(k as u16), Incarnation(life))).collect();
         let (name, start, joins) = (booked.state_name(), booked.state.clock, booked.description.joins);
         let setup = Setup::even(booked.state, nodes);
-        let options = Options { seed: booked.life.0, ..Options::default() };
+        // On a busy machine a process may not run for a while: who is silent for less than a second is not suspected.
+        let options = Options {
+            seed: booked.life.0,
+            suspect_ns_min: SUSPECT_NS_MIN,
+            suspect_ns_max: SUSPECT_NS_MAX,
+            ..Options::default()
+        };
         let watch = Stopwatch::start();
         let now = || Time(watch.elapsed().as_nanos() as u64);
         let cpu = Arc::clone(&self.cpu);
@@ -289,8 +322,9 @@ impl Server {
                 closing = closing.or(Some(at));
             }
             tell_notices(member.transport_mut());
+            let events = member.take_events();
             if let Some(journal) = &mut journal {
-                write_down(journal, member.take_events());
+                write_down(journal, events);
             }
             // A moment longer, so that the client hears that it was heard.
             if closing.is_some_and(|since| at.since(since) > 100_000_000) {
