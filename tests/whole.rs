@@ -203,16 +203,19 @@ fn a_minority_commits_nothing_and_comes_back() {
                 world.step(until);
             }
         };
-        while remote.clock().step < 30 {
-            remote.advance(30 - remote.clock().step);
-        }
+        let go_to = |remote: &mut Remote<Wire>, step: u64| {
+            while remote.clock().step < step && remote.lost().is_none() {
+                remote.advance(step - remote.clock().step);
+            }
+        };
+        go_to(&mut remote, 30);
         rest(200);
         let (with_client, minority) = (seed % 3 == 0, if seed % 2 == 0 { [0, 4] } else { [2, 3] });
         let known = minority.map(|place| world.borrow().index(place));
         let begun = world.borrow().now;
         let some = if with_client { [&minority[..], &[swarm.nodes]].concat() } else { minority.to_vec() };
         world.borrow_mut().cut_off(&some, 3_000 * MS);
-        remote.advance(40);
+        go_to(&mut remote, 70);
         assert_true(&mut remote, &world, &reference);
         let first_after = world.borrow().committed.1;
         if with_client {
