@@ -117,6 +117,14 @@ impl Drop for Local {
     }
 }
 
+/// A new folder that is nobody else's business.
+fn private_folder(path: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
 fn environment(what: &str, remedy: &str) -> Exit {
     complain(what, remedy);
     Exit::Environment
@@ -132,7 +140,7 @@ fn start_local(count: u16, args: &ClusterRunArgs, talk: &Talk) -> Result<Local, 
     };
     let folder =
         std::env::temp_dir().join(format!("emmy-cluster-{}-{:x}", std::process::id(), crate::server::new_life().0));
-    std::fs::create_dir_all(&folder).map_err(|error| failed(&error))?;
+    private_folder(&folder).map_err(|error| failed(&error))?;
     let secret = SecretKey::generate().map_err(|error| failed(&error))?;
     let mut local = Local { children: Vec::new(), folder, secret, servers: Vec::new() };
     let keys: Vec<SecretKey> =

@@ -164,6 +164,10 @@ impl Server {
             for event in line.listen() {
                 let Event::Received { from, tag, bytes, .. } = event else { continue };
                 match Kind::of(tag.kind) {
+                    Some(Kind::Open) if booked.as_ref().is_some_and(|(_, owner, _)| *owner != from) => {
+                        let why = "another run was just opened here: try again in a minute".to_owned();
+                        line.send(from, Kind::Opened, &Opened::Refused { run: 0, why });
+                    }
                     Some(Kind::Open) => match self.book(line, from, &bytes) {
                         Ok(run) => {
                             let joins = run.description.joins;
@@ -286,7 +290,7 @@ impl Server {
         let me = NodeId(booked.description.you);
         let mut line = self.run_line(&booked)?;
         meet(&mut line, &booked.lives, me);
-        let mut journal = self.journal(&booked);
+        let mut journal = self.journal(&booked).map_err(io::Error::other)?;
         let nodes = booked.lives.iter().enumerate().map(|(k, &life)| (NodeId(k as u16), Incarnation(life))).collect();
         let (name, start, joins) = (booked.state_name(), booked.state.clock, booked.description.joins);
         let setup = Setup::even(booked.state, nodes);
@@ -314,6 +318,11 @@ impl Server {
                     Some(Kind::Ask) => {
                         let status = self.status(Some(run_status(&mut member, &name, start)));
                         member.post_message(from, Kind::Status as u16, encode(&status));
+                    }
+                    // The client of this run invites whoever it takes for restarted; others are told that they come too late.
+                    Some(Kind::Open) if from != NodeId::CLIENT => {
+                        let why = format!("it takes part in the run {name}: try again when that is over");
+                        member.post_message(from, Kind::Opened as u16, encode(&Opened::Refused { run: 0, why }));
                     }
                     _ => tracing::debug!("{from} sent a block of kind {kind}"),
                 }
@@ -364,8 +373,9 @@ impl Server {
         Line::open(self.settings.listen, &self.settings.secret, me, &table)
     }
 
-    fn journal(&self, booked: &Booked) -> Option<Journal> {
-        let folder = self.settings.log.as_ref()?;
+    /// The audit log, if there is to be one: then no step is taken without it.
+    fn journal(&self, booked: &Booked) -> Result<Option<Journal>, String> {
+        let Some(folder) = &self.settings.log else { return Ok(None) };
         let Description { run, you, scenario, .. } = &booked.description;
         let path = folder.join(format!("run-{run:016x}-node-{you}-{}.jsonl", booked.life.0));
         let signer = Signer::of(&self.settings.secret.derive(audit_log::PURPOSE));
@@ -380,7 +390,7 @@ impl Server {
         let made = made.and_then(|()| {
             Journal::create(&path, signer, booked.state.clock, opened).map_err(|error| error.to_string())
         });
-        made.map_err(|error| tracing::error!("no audit log: {error}")).ok()
+        made.map(Some).map_err(|error| format!("no audit log: {error}"))
     }
 }
 
