@@ -4,10 +4,11 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader},
     net::UdpSocket,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    sync::{Arc, Mutex},
     thread,
     time::Duration,
 };
@@ -125,7 +126,32 @@ fn files_of_a_cluster_run_are_those_of_a_run_and_it_is_resumed_on_another_number
 struct Started {
     child: Child,
     servers: Vec<u32>,
-    stderr: thread::JoinHandle<String>,
+    /// What it has said so far.
+    said: Arc<Mutex<String>>,
+    stderr: thread::JoinHandle<()>,
+}
+
+impl Started {
+    /// Waits until it has said something, after something else; at most a minute.
+    fn wait_for(&self, before: &str, what: &str) {
+        let watch = Stopwatch::start();
+        loop {
+            let said = self.said.lock().expect("nobody panicked").clone();
+            if said.split_once(before).is_some_and(|(_, rest)| rest.contains(what)) {
+                return;
+            }
+            assert!(watch.seconds() < 60.0, "no `{what}` after `{before}`: {said}");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// What it printed, and what it said, when it has ended.
+    fn end(self) -> (Output, String) {
+        let output = self.child.wait_with_output().expect("it ends");
+        self.stderr.join().expect("text");
+        let said = self.said.lock().expect("nobody panicked").clone();
+        (output, said)
+    }
 }
 
 /// Starts a run on nodes of this machine and comes back when it has begun.
@@ -146,12 +172,16 @@ fn start(arguments: &[&str]) -> Started {
             break;
         }
     }
+    let said = Arc::new(Mutex::new(seen));
+    let shared = Arc::clone(&said);
     let stderr = thread::spawn(move || {
-        let mut rest = Vec::new();
-        lines.read_to_end(&mut rest).expect("bytes");
-        seen + &String::from_utf8_lossy(&rest)
+        for line in lines.lines().map_while(Result::ok) {
+            let mut said = shared.lock().expect("nobody panicked");
+            said.push_str(&line);
+            said.push('\n');
+        }
     });
-    Started { child, servers, stderr }
+    Started { child, servers, said, stderr }
 }
 
 fn now_utc() -> String {
@@ -181,8 +211,7 @@ fn a_run_ends_as_it_would_have_ended_whoever_is_killed() {
         let killed_at = now_utc();
         let killed = Command::new("kill").args(["-9", &started.servers[victim].to_string()]).status().expect("kill");
         let watch = Stopwatch::start();
-        let output = started.child.wait_with_output().expect("it ends");
-        let stderr = started.stderr.join().expect("text");
+        let (output, stderr) = started.end();
         let many: serde_json::Value = serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|error| panic!("node {victim} killed: {error}: {stderr}"));
         assert_same(&one, &many, &format!("node {victim} killed"));
@@ -293,21 +322,25 @@ fn a_server_that_is_killed_and_started_again_is_taken_in_again() {
     let nodes: Vec<String> =
         servers.iter().zip(&secrets).map(|((_, address), secret)| format!("{}@{address}", secret.public())).collect();
     let (nodes, key, scenario) = (nodes.join(","), folder.file("3.key"), scenario("plummer_1k"));
-    let common = [scenario.as_str(), "--steps", "2500", "--set", "expect=[]", "--no-files", "--json"];
-    let started = start(&[&["cluster", "run", "--nodes", &nodes, "--key", &key], &common[..]].concat());
+    let common = [scenario.as_str(), "--set", "expect=[]", "--no-files", "--json"];
+    let started =
+        start(&[&["cluster", "run", "--steps", "1000000", "--nodes", &nodes, "--key", &key], &common[..]].concat());
     thread::sleep(Duration::from_millis(300));
     let (mut victim, address) = servers.remove(1);
     victim.kill().expect("it runs");
     victim.wait().expect("it ends");
     servers.insert(1, serve_at(&folder, "1.key", &address, &[]));
 
-    let output = started.child.wait_with_output().expect("it ends");
-    let stderr = started.stderr.join().expect("text");
+    started.wait_for("nodes 0, 2, ", "nodes 0, 1, 2, ");
+    let interrupted = Command::new("kill").args(["-INT", &started.child.id().to_string()]).status().expect("kill");
+    assert!(interrupted.success());
+    let (output, stderr) = started.end();
     let many: serde_json::Value =
         serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {stderr}"));
-    assert_same(&result(&emmy(&[&["run", "-q"], &common[..]].concat())), &many, "a server again");
-    let without = stderr.find("nodes 0, 2, ").unwrap_or_else(|| panic!("an epoch without it: {stderr}"));
-    assert!(stderr[without..].contains("nodes 0, 1, 2, "), "an epoch with it again: {stderr}");
+    assert_eq!(many["exit_reason"], "interrupted");
+    let steps = many["steps"].to_string();
+    let one = result(&emmy(&[&["run", "-q", "--steps", &steps], &common[..]].concat()));
+    assert_eq!(many["state_root_end"], one["state_root_end"], "after {steps} steps");
     for (mut server, _) in servers {
         server.kill().expect("it runs");
         server.wait().expect("it ends");
@@ -323,8 +356,7 @@ fn who_is_too_few_decides_nothing_and_the_client_says_so_and_leaves() {
         thread::sleep(Duration::from_millis(300));
         let killed = Command::new("kill").args(["-9", &started.servers[victim].to_string()]).status().expect("kill");
         assert!(killed.success());
-        let output = started.child.wait_with_output().expect("it ends");
-        let stderr = started.stderr.join().expect("text");
+        let (output, stderr) = started.end();
         assert_eq!(output.status.code(), Some(3), "node {victim} of 2 killed: {stderr}");
         assert!(stderr.contains("too few nodes are there to decide anything"), "{stderr}");
         let result: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
