@@ -294,13 +294,7 @@ impl Server {
         let nodes = booked.lives.iter().enumerate().map(|(k, &life)| (NodeId(k as u16), Incarnation(life))).collect();
         let (name, start, joins) = (booked.state_name(), booked.state.clock, booked.description.joins);
         let setup = Setup::even(booked.state, nodes);
-        // On a busy machine a process may not run for a while: who is silent for less than a second is not suspected.
-        let options = Options {
-            seed: booked.life.0,
-            suspect_ns_min: SUSPECT_NS_MIN,
-            suspect_ns_max: SUSPECT_NS_MAX,
-            ..Options::default()
-        };
+        let options = options(booked.life);
         let watch = Stopwatch::start();
         let now = || Time(watch.elapsed().as_nanos() as u64);
         let cpu = Arc::clone(&self.cpu);
@@ -398,6 +392,11 @@ impl Booked {
     fn state_name(&self) -> String {
         format!("{:016x}", self.description.run)
     }
+}
+
+/// How patient nodes are. On a busy machine a process may not run for a while: who is silent for less than a second is not suspected.
+fn options(life: Incarnation) -> Options {
+    Options { seed: life.0, suspect_ns_min: SUSPECT_NS_MIN, suspect_ns_max: SUSPECT_NS_MAX, ..Options::default() }
 }
 
 /// Lets what is under way arrive before a line is closed.
