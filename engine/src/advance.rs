@@ -262,7 +262,7 @@ impl Trouble {
 }
 
 /// The row of the fastest particle, along any axis.
-fn fastest(set: &WorkingSet) -> usize {
+pub(crate) fn fastest(set: &WorkingSet) -> usize {
     let speed = |row: usize| {
         set.momentum_at(row).map(|p| (p as f64 * set.inverse_mass[row]).abs()).into_iter().fold(0.0, f64::max)
     };

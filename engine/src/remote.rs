@@ -104,8 +104,7 @@ impl<T: Transport> Remote<T> {
     ) -> Result<Self, String> {
         let nodes: Vec<NodeId> = setup.nodes.iter().map(|(node, _)| *node).collect();
         let state = setup.state;
-        let mut root = StateRoot::default();
-        state.particles.iter().for_each(|p| root.add(p.id, p.position, p.momentum, p.mass));
+        let root = StateRoot::of_particles(&state.particles);
         let sources = state.particles.iter().filter(|p| p.mass.pulls).count() as u64;
         let tests = state.particles.len() as u64 - sources;
         let pairs = sources * sources.saturating_sub(1) / 2 + sources * tests;
@@ -357,8 +356,7 @@ impl<T: Transport> Remote<T> {
             all.extend(particles);
         }
         all.sort_unstable_by_key(|particle| particle.id);
-        let mut root = StateRoot::default();
-        all.iter().for_each(|p| root.add(p.id, p.position, p.momentum, p.mass));
+        let root = StateRoot::of_particles(&all);
         if root == self.root {
             Ok(all)
         } else {
@@ -379,9 +377,7 @@ impl<T: Transport> Remote<T> {
             reports: self.history.iter().flat_map(|history| history.breaches.clone()).collect(),
             stopped: false,
         };
-        let mut root = StateRoot::default();
-        self.held.particles.iter().for_each(|p| root.add(p.id, p.position, p.momentum, p.mass));
-        self.root = root;
+        self.root = StateRoot::of_particles(&self.held.particles);
     }
 
     /// Why the run stands still, if it does.

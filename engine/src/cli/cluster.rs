@@ -278,9 +278,7 @@ fn refuse(error: &LaunchError) -> Exit {
              in --nodes its own?"
         }
         LaunchError::Refused { .. } => "see what it says; its own log says more",
-        LaunchError::Socket(_) | LaunchError::Stopped | LaunchError::Run(_) => {
-            "see the log of the servers, or try again with -v"
-        }
+        LaunchError::Socket(_) | LaunchError::Run(_) => "see the log of the servers, or try again with -v",
     };
     environment(&error.to_string(), remedy)
 }

@@ -195,16 +195,20 @@ pub fn momentum_outside(p: i64) -> i64 {
 /// The first row whose position or momentum is out of range, and which of the two.
 #[must_use]
 pub fn find_outside(set: &WorkingSet, contract: Contract) -> Option<(usize, OutOfRange)> {
-    set.real_rows().find_map(|row| {
-        let bits = contract.position_bits();
-        if set.position_at(row).map(|x| position_outside(x, bits)) != [0; 3] {
-            Some((row, OutOfRange::Position))
-        } else if set.momentum_at(row).map(momentum_outside) != [0; 3] {
-            Some((row, OutOfRange::Momentum))
-        } else {
-            None
-        }
-    })
+    set.real_rows().find_map(|row| outside_in(set, row, contract).map(|what| (row, what)))
+}
+
+/// What of a row is out of range.
+#[must_use]
+pub fn outside_in(set: &WorkingSet, row: usize, contract: Contract) -> Option<OutOfRange> {
+    let bits = contract.position_bits();
+    if set.position_at(row).map(|x| position_outside(x, bits)) != [0; 3] {
+        Some(OutOfRange::Position)
+    } else if set.momentum_at(row).map(momentum_outside) != [0; 3] {
+        Some(OutOfRange::Momentum)
+    } else {
+        None
+    }
 }
 
 /// What left its range.

@@ -97,18 +97,16 @@ impl Setup {
 
 /// What particles hold, energy aside, and their share of the state root.
 fn held_by(particles: &[Particle], angular: bool) -> (Amounts, u128) {
-    let mut root = StateRoot::default();
     let mut held = Amounts::default();
     for particle in particles {
         let whole = Amounts::of_impulse(particle.position.0, particle.momentum.0);
         let one = Amounts { count: 1, mass: i128::from(particle.mass.quanta), ..whole };
         held = held.plus(one);
-        root.add(particle.id, particle.position, particle.momentum, particle.mass);
     }
     if !angular {
         held.angular_momentum = [0; 3];
     }
-    (held, root.0)
+    (held, StateRoot::of_particles(particles).0)
 }
 
 /// What the partition is to do next.
@@ -821,7 +819,7 @@ impl<T: Transport> Member<T> {
             self.remark(format!("{owner} sent a copy with cuts that cannot be used"));
             return Ok(());
         }
-        let (_, root) = held_by(&particles, false);
+        let root = StateRoot::of_particles(&particles).0;
         self.copies.insert((owner, tag.step), Snapshot { cuts, particles });
         self.tell(Input::Stored { owner, step: tag.step }, now);
         let receipt = Tag { kind: Kind::Kept as u16, ..tag };

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use super::{Columns, Offence, Partition, Progress, Proposal, RecountShare, Violation, evaluation::COUNT};
 use crate::{
-    advance::Book,
+    advance::{Book, fastest},
     audit::{self, Breach},
     backend::cpu::Bookings,
-    integrator::kernel::{OutOfRange, Totals, momentum_outside, position_outside},
+    integrator::kernel::{OutOfRange, Totals, outside_in},
     ledger::Amounts,
     math::{add3, negate3},
     metrics::{Phase, Stopwatch},
@@ -220,31 +220,14 @@ impl Partition {
     #[cold]
     fn out_of_range(&mut self) -> Progress {
         let set = &self.set;
-        let bits = self.common.contract().position_bits();
-        let outside = |row: usize| {
-            if set.position_at(row).map(|x| position_outside(x, bits)) != [0; 3] {
-                Some(OutOfRange::Position)
-            } else if set.momentum_at(row).map(momentum_outside) != [0; 3] {
-                Some(OutOfRange::Momentum)
-            } else {
-                None
-            }
-        };
-        let found = set.real_rows().filter_map(|row| outside(row).map(|what| (set.id[row], what)));
-        let (id, what) = found.min_by_key(|(id, _)| *id).unwrap_or_else(|| (self.fastest(), OutOfRange::Position));
+        let contract = self.common.contract();
+        let found = set.real_rows().filter_map(|row| outside_in(set, row, contract).map(|what| (set.id[row], what)));
+        let (id, what) =
+            found.min_by_key(|(id, _)| *id).unwrap_or_else(|| (set.id[fastest(set)], OutOfRange::Position));
         let what = match what {
             OutOfRange::Position => "position",
             OutOfRange::Momentum => "momentum",
         };
         self.violated(1, [id, 0], Breach::out_of_range(what, id, &Names::default()))
-    }
-
-    fn fastest(&self) -> u64 {
-        let set = &self.set;
-        let speed = |row: usize| {
-            set.momentum_at(row).map(|p| (p as f64 * set.inverse_mass[row]).abs()).into_iter().fold(0.0, f64::max)
-        };
-        let row = set.real_rows().max_by(|&a, &b| speed(a).total_cmp(&speed(b)));
-        row.map_or(u64::MAX, |row| set.id[row])
     }
 }

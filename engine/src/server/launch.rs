@@ -55,9 +55,6 @@ pub enum LaunchError {
         /// Why.
         why: String,
     },
-    /// It was asked to stop.
-    #[error("stopped before the run began")]
-    Stopped,
     /// The run does not begin.
     #[error("{0}")]
     Run(String),
@@ -93,8 +90,7 @@ pub fn launch(
     silence_seconds: f64,
 ) -> Result<Remote<Stack>, LaunchError> {
     let mut line = Line::open(from_here(servers), secret, (Some(NodeId::CLIENT), new_life()), &table(servers))?;
-    let mut root = StateRoot::default();
-    state.particles.iter().for_each(|p| root.add(p.id, p.position, p.momentum, p.mass));
+    let root = StateRoot::of_particles(&state.particles);
     let description = Description {
         run: new_life().0,
         program: PROGRAM.to_owned(),

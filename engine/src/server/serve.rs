@@ -272,8 +272,7 @@ impl Server {
         }
         let scenario = read::read("the scenario of the client", scenario, &[])
             .map_err(|report| format!("the scenario is refused: {report}"))?;
-        let mut found = StateRoot::default();
-        particles.iter().for_each(|p| found.add(p.id, p.position, p.momentum, p.mass));
+        let found = StateRoot::of_particles(&particles);
         if found.0 != *root {
             return Err(format!("the particles have root {found}, the client says {}", StateRoot(*root)));
         }

@@ -218,8 +218,7 @@ pub(crate) fn particle(record: &[u8; RECORD_BYTES]) -> Particle {
 }
 
 fn check_root(header: &Header, particles: &[Particle]) -> Result<(), String> {
-    let mut root = StateRoot::default();
-    particles.iter().for_each(|p| root.add(p.id, p.position, p.momentum, p.mass));
+    let root = StateRoot::of_particles(particles);
     if root == header.root {
         Ok(())
     } else {

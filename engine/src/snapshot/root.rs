@@ -9,7 +9,7 @@ use std::{fmt, str::FromStr};
 use bevy_ecs::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::particle::{Mass, Momentum, ParticleId, Position};
+use crate::particle::{Mass, Momentum, Particle, ParticleId, Position};
 
 /// A state root. Prints as 32 hexadecimal digits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +22,14 @@ impl StateRoot {
         let [x, p] = [position.0, momentum.0];
         let record = [id.0 as i64, x[0], x[1], x[2], p[0], p[1], p[2], mass.quanta];
         self.0 = self.0.wrapping_add(hash(record));
+    }
+
+    /// The root of these particles.
+    #[must_use]
+    pub fn of_particles(particles: &[Particle]) -> Self {
+        let mut root = Self::default();
+        particles.iter().for_each(|p| root.add(p.id, p.position, p.momentum, p.mass));
+        root
     }
 
     /// The root of all particles of a world.
