@@ -1,4 +1,5 @@
-//! Whole members (partition, step protocol, transport) give the bits of one node, and go on when some of them die.
+//! Whole members (partition, step protocol, transport) give the bits of one node, and go on when some of them die, send what
+//! nobody can use, or keep back what the others wait for.
 
 use std::{
     cell::{Cell, RefCell},
@@ -11,14 +12,18 @@ use emmy::{
     backend::{cpu::Cpu, isa::Isa},
     contract::Contract,
     coordinator::Options,
+    exchange::message::Kind,
     member::{Member, Setup},
     node::{Node, State},
     remote::Remote,
     run::engine::Engine,
     scenario::{generate, read},
     spawn,
-    transport::memory::{Loopback, hub},
-    wire::{Incarnation, NodeId, Time},
+    transport::{
+        Capabilities, Event, PostError, Tag, Transport,
+        memory::{Loopback, hub},
+    },
+    wire::{Epoch, Incarnation, NodeId, Time},
 };
 
 fn state_of(text: &str) -> State {
@@ -47,13 +52,64 @@ fn options(node: u16) -> Options {
     Options {
         beat_ns: 5 * MS,
         resend_ns: 5 * MS,
+        suspect_ns_min: 60 * MS,
         suspect_ns_max: 100 * MS,
         patience_ns: 30 * MS,
         report_ns: 30 * MS,
         bid_ns: 100 * MS,
+        stall_ns: 300 * MS,
         boundary_every: 8,
         seed: u64::from(node),
         ..Options::default()
+    }
+}
+
+/// What becomes of a block: other bytes, or nothing.
+type Spoil = Box<dyn FnMut(NodeId, Tag, Vec<u8>) -> Option<Vec<u8>>>;
+
+/// Carries blocks within this thread, and spoils what it is told to.
+struct Carrier {
+    inner: Loopback,
+    spoil: Option<Spoil>,
+}
+
+impl std::fmt::Debug for Carrier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+impl Transport for Carrier {
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    fn post(&mut self, to: NodeId, tag: Tag, bytes: Vec<u8>) -> Result<(), PostError> {
+        let bytes = match &mut self.spoil {
+            Some(spoil) => spoil(to, tag, bytes),
+            None => Some(bytes),
+        };
+        bytes.map_or(Ok(()), |bytes| self.inner.post(to, tag, bytes))
+    }
+
+    fn is_full(&self, to: NodeId, bytes: usize) -> bool {
+        self.inner.is_full(to, bytes)
+    }
+
+    fn poll(&mut self, now: Time) -> Option<Event> {
+        self.inner.poll(now)
+    }
+
+    fn parts_received(&self) -> u64 {
+        self.inner.parts_received()
+    }
+
+    fn cancel_before(&mut self, epoch: Epoch) {
+        self.inner.cancel_before(epoch);
+    }
+
+    fn give_up(&mut self, peer: NodeId) {
+        self.inner.give_up(peer);
     }
 }
 
@@ -62,23 +118,24 @@ const TICK: u64 = 100_000;
 
 /// Members that live in this thread and move whenever the client waits; their clock goes a tenth of a millisecond at a time.
 struct Town {
-    members: Rc<RefCell<Vec<Option<Member<Loopback>>>>>,
+    members: Rc<RefCell<Vec<Option<Member<Carrier>>>>>,
     now: Rc<Cell<u64>>,
 }
 
-fn town(state: &State, nodes: u16) -> (Town, Remote<Loopback>) {
+fn town(state: &State, nodes: u16) -> (Town, Remote<Carrier>) {
     let ids: Vec<NodeId> = (0..nodes).map(NodeId).collect();
-    let mut hub = hub(&[&ids[..], &[NodeId::CLIENT]].concat());
+    let hub = hub(&[&ids[..], &[NodeId::CLIENT]].concat());
+    let mut hub: Vec<Carrier> = hub.into_iter().map(|inner| Carrier { inner, spoil: None }).collect();
     let client = hub.pop().expect("the client");
     let setup = Setup::even(state.clone(), ids.iter().map(|&node| (node, Incarnation(0))).collect());
     let shared = Arc::new(cpu());
-    let member = |(transport, &node): (Loopback, &NodeId)| {
+    let member = |(transport, &node): (Carrier, &NodeId)| {
         Some(Member::starting(node, setup.clone(), Arc::clone(&shared), transport, options(node.0), Time(0)))
     };
     let members: Vec<_> = hub.into_iter().zip(&ids).map(member).collect();
     let town = Town { members: Rc::new(RefCell::new(members)), now: Rc::default() };
     let (members, clock) = (Rc::clone(&town.members), Rc::clone(&town.now));
-    let idle = Box::new(move |_: &mut Loopback| {
+    let idle = Box::new(move |_: &mut Carrier| {
         clock.set(clock.get() + TICK);
         for member in members.borrow_mut().iter_mut().flatten() {
             member.poll(Time(clock.get()));
@@ -89,12 +146,35 @@ fn town(state: &State, nodes: u16) -> (Town, Remote<Loopback>) {
 }
 
 impl Town {
+    fn spoil(&self, node: usize, spoil: impl FnMut(NodeId, Tag, Vec<u8>) -> Option<Vec<u8>> + 'static) {
+        let mut members = self.members.borrow_mut();
+        members[node].as_mut().expect("it lives").transport_mut().spoil = Some(Box::new(spoil));
+    }
+
+    /// Who takes part, as the lowest node that lives sees it, without those that are to be left out.
+    fn members(&self) -> Vec<u16> {
+        let members = self.members.borrow();
+        let configs = members.iter().flatten().filter_map(|member| member.machine().config());
+        let newest = configs.max_by_key(|config| config.epoch).expect("somebody takes part");
+        newest.nodes().map(|node| node.0).collect()
+    }
+
+    /// All but one go on for a while.
+    fn let_sleep(&self, sleeper: usize, ns: u64) {
+        for _ in 0..ns / TICK {
+            self.now.set(self.now.get() + TICK);
+            let mut members = self.members.borrow_mut();
+            let awake = members.iter_mut().enumerate().filter(|(node, _)| *node != sleeper);
+            awake.filter_map(|(_, member)| member.as_mut()).for_each(|member| _ = member.poll(Time(self.now.get())));
+        }
+    }
+
     fn kill(&self, node: usize) {
         self.members.borrow_mut()[node] = None;
     }
 }
 
-fn assert_alike(one: &mut Node, many: &mut Remote<Loopback>, what: &str) {
+fn assert_alike(one: &mut Node, many: &mut Remote<Carrier>, what: &str) {
     assert_eq!(many.clock(), one.clock(), "{what}: the clock");
     assert_eq!(many.root(), one.root(), "{what}: the state root");
     assert_eq!(many.ledger(), one.ledger(), "{what}: the book");
@@ -105,7 +185,7 @@ fn assert_alike(one: &mut Node, many: &mut Remote<Loopback>, what: &str) {
     assert_eq!(many.breaches(), one.breaches(), "{what}: breaches");
 }
 
-fn advance(many: &mut Remote<Loopback>, steps: u64) {
+fn advance(many: &mut Remote<Carrier>, steps: u64) {
     let target = many.clock().step + steps;
     while many.clock().step < target && !many.stopped() && !many.stands_still() {
         many.advance(target - many.clock().step);
@@ -182,4 +262,99 @@ fn a_breach_is_reported_as_on_one_node() {
         assert!(many.stopped(), "{nodes} members");
         assert_alike(&mut one, &mut many, &format!("{nodes} members"));
     }
+}
+
+#[test]
+fn a_block_that_cannot_be_used_costs_an_epoch_and_no_bit() {
+    let state = sphere(Contract::Native64, 60);
+    for (kind, at) in [(Kind::Halo, 3), (Kind::Return, 13), (Kind::Migrants, 6), (Kind::Halo, 0)] {
+        let mut one = Node::new(state.clone(), cpu());
+        let (town, mut many) = town(&state, 4);
+        advance(&mut many, at);
+        let mut left = 1;
+        town.spoil(2, move |_, tag, mut bytes| {
+            if tag.kind == kind as u16 && left > 0 {
+                left -= 1;
+                bytes.push(0);
+            }
+            Some(bytes)
+        });
+        one.advance(at + 30);
+        advance(&mut many, 30);
+        assert_alike(&mut one, &mut many, &format!("a {kind:?} after step {at}"));
+        assert_eq!(many.epochs(), 2, "{kind:?}: the step was taken again in another epoch");
+        assert_eq!(town.members(), [0, 1, 2, 3], "{kind:?}: once is forgiven");
+    }
+}
+
+#[test]
+fn whoever_sends_what_cannot_be_used_again_and_again_is_left_out() {
+    let state = sphere(Contract::Native64, 60);
+    for culprit in 0..4 {
+        for kind in [Kind::Halo, Kind::Migrants] {
+            let mut one = Node::new(state.clone(), cpu());
+            let (town, mut many) = town(&state, 4);
+            advance(&mut many, 5);
+            town.spoil(culprit, move |_, tag, bytes| {
+                let spoilt = tag.kind == kind as u16;
+                Some(if spoilt { vec![9; 7] } else { bytes })
+            });
+            one.advance(45);
+            advance(&mut many, 40);
+            assert_alike(&mut one, &mut many, &format!("node {culprit} sends a {kind:?} of nonsense"));
+            let others: Vec<u16> = (0..4).filter(|node| usize::from(*node) != culprit).collect();
+            assert_eq!(town.members(), others, "node {culprit}, {kind:?}");
+            assert_eq!(many.epochs(), 3, "the first time is forgiven");
+        }
+    }
+}
+
+#[test]
+fn whoever_keeps_back_what_the_others_wait_for_is_left_out() {
+    let state = sphere(Contract::Native64, 60);
+    for culprit in 0..4 {
+        let mut one = Node::new(state.clone(), cpu());
+        let (town, mut many) = town(&state, 4);
+        advance(&mut many, 5);
+        // Everything of the step protocol goes on, but no impulses come back.
+        town.spoil(culprit, |_, tag, bytes| (tag.kind != Kind::Return as u16).then_some(bytes));
+        one.advance(30);
+        advance(&mut many, 25);
+        assert_alike(&mut one, &mut many, &format!("node {culprit} keeps impulses back"));
+        if culprit != 0 {
+            assert!(!town.members().contains(&(culprit as u16)), "node {culprit} is left out");
+        }
+    }
+}
+
+#[test]
+fn a_nap_costs_no_epoch() {
+    let state = sphere(Contract::Native64, 60);
+    let mut one = Node::new(state.clone(), cpu());
+    let (town, mut many) = town(&state, 4);
+    for sleeper in 0..4 {
+        one.advance(3);
+        advance(&mut many, 3);
+        town.let_sleep(sleeper, options(0).suspect_ns_min * 9 / 10);
+    }
+    one.advance(10);
+    advance(&mut many, 10);
+    assert_alike(&mut one, &mut many, "everybody has slept once");
+    assert_eq!(many.epochs(), 1);
+}
+
+#[test]
+fn a_survivor_that_is_let_go_on_alone_ends_the_run_with_the_same_bits_and_says_so() {
+    let state = sphere(Contract::Native64, 40);
+    let mut one = Node::new(state.clone(), cpu());
+    let (town, mut many) = town(&state, 3);
+    advance(&mut many, 20);
+    town.kill(1);
+    town.kill(2);
+    let now = Time(town.now.get());
+    town.members.borrow_mut()[0].as_mut().expect("it lives").go_on_alone(now);
+    one.advance(50);
+    advance(&mut many, 30);
+    assert_alike(&mut one, &mut many, "one of three");
+    assert_ne!(many.branch(), 0, "it is a branch, by name");
 }

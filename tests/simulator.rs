@@ -140,6 +140,10 @@ const FLOORS: &[&str] = &[
     "a step was refused",
     "a breach was recorded",
     "somebody went on alone",
+    "somebody was accused",
+    "a step was undone for an offence",
+    "somebody was slandered and left out",
+    "an epoch in which nothing moved was ended",
 ];
 
 /// Of a hundred seeds, how many may end because more replicas died than may.

@@ -26,8 +26,7 @@ use crate::{
     partition::{
         Common, Partition, Progress, Proposal, RecountShare, Violation,
         cuts::{Cuts, Effort, Sketch, rebalanced},
-        keys::key,
-        share::Whole,
+        share::{Whole, share_out},
     },
     quanta::Quanta,
     run::engine::{Engine, Traffic},
@@ -88,10 +87,8 @@ impl Cluster {
     #[must_use]
     pub fn with_shares(state: State, cpu: Cpu, shares: &[u64]) -> Self {
         let nodes: Vec<NodeId> = (0..shares.len() as u16).map(NodeId).collect();
-        let bits = state.law.contract.position_bits();
-        let mut keys: Vec<u128> = state.particles.iter().map(|p| key(p.position.0, bits)).collect();
         let shares: Vec<(NodeId, u64)> = nodes.iter().copied().zip(shares.iter().copied()).collect();
-        let cuts = Cuts::by_shares(&[Sketch::of(&mut keys)], &shares);
+        let (cuts, owners) = share_out(&state.particles, state.law.contract, &shares);
         let whole = Whole {
             particles: &state.particles,
             quanta: state.quanta,
@@ -102,7 +99,8 @@ impl Cluster {
         };
         let (common, cpu) = (Common::of(&whole), Arc::new(cpu));
         let part = |&node: &NodeId| {
-            let mine = state.particles.iter().filter(|p| cuts.owner(key(p.position.0, bits)) == node).copied();
+            let owned = state.particles.iter().zip(&owners);
+            let mine = owned.filter(|(_, owner)| **owner == node).map(|(particle, _)| *particle);
             Partition::new((node, Epoch(0)), &nodes, cuts.clone(), common, mine, Arc::clone(&cpu))
         };
         let parts: Vec<Partition> = nodes.iter().map(part).collect();

@@ -69,7 +69,10 @@ pub struct Remote<T> {
     questions: u16,
     messages: u64,
     pairs_per_step: u64,
-    remarks_told: usize,
+    /// The last count: at which step, of which state.
+    last_count: Option<(u64, StateRoot, RecountShare, Amounts)>,
+    /// The branch that is followed: once an operator has let a node go on alone, its own.
+    branch: u64,
     epochs: Vec<Epoch>,
 }
 
@@ -130,7 +133,8 @@ impl<T: Transport> Remote<T> {
             questions: 0,
             messages: 0,
             pairs_per_step: pairs * state.splitting.evaluations() as u64,
-            remarks_told: 0,
+            last_count: None,
+            branch: 0,
             epochs: Vec::new(),
             held: state,
         };
@@ -225,8 +229,14 @@ impl<T: Transport> Remote<T> {
             let Event::Received { from, tag, bytes, .. } = event else { continue };
             match Kind::of(tag.kind) {
                 Some(Kind::News) => match decode::<News>(&bytes, "news", MESSAGE_BYTES_MAX) {
-                    Ok(news) => self.hear(news, now),
+                    // Who does not decide has no news to tell.
+                    Ok(news) if news.coordinator == from && self.nodes.contains(&from) => self.hear(news, now),
+                    Ok(news) => tracing::warn!("{from} told news of {}: not heard", news.coordinator),
                     Err(error) => tracing::warn!("{from} sent news that cannot be read: {error}"),
+                },
+                Some(Kind::Remarks) => match decode::<Vec<String>>(&bytes, "remarks", MESSAGE_BYTES_MAX) {
+                    Ok(remarks) => remarks.iter().for_each(|remark| tracing::warn!("{from}: {remark}")),
+                    Err(error) => tracing::warn!("{from} sent remarks that cannot be read: {error}"),
                 },
                 Some(kind @ (Kind::Particles | Kind::Counted)) => answers.push((from, kind, bytes)),
                 Some(_) => tracing::warn!("{from} sent the client a block of kind {}", tag.kind),
@@ -249,6 +259,13 @@ impl<T: Transport> Remote<T> {
     }
 
     fn hear(&mut self, news: News, now: Time) {
+        if news.branch != self.branch && self.branch != 0 {
+            return;
+        }
+        if news.branch != self.branch {
+            tracing::warn!("{} goes on alone, in branch {:x} of the run", news.coordinator, news.branch);
+            self.branch = news.branch;
+        }
         if news.can_decide || news.stopped {
             self.heard_at = now;
         }
@@ -261,10 +278,6 @@ impl<T: Transport> Remote<T> {
             let members: Vec<String> = news.members.iter().map(|node| node.0.to_string()).collect();
             tracing::info!("{}: nodes {}, {} decides", news.epoch, members.join(", "), news.coordinator);
         }
-        for remark in news.remarks.iter().skip(self.remarks_told) {
-            tracing::warn!("{}: {remark}", news.coordinator);
-        }
-        self.remarks_told = self.remarks_told.max(news.remarks.len());
         // A new coordinator may still be computing steps again that were told already.
         if self.start.after(news.step).abs_diff(self.start.step) >= self.clock.step.abs_diff(self.start.step) {
             self.clock.step = self.start.after(news.step);
@@ -273,10 +286,13 @@ impl<T: Transport> Remote<T> {
                 history.ledger = notes.ledger.clone();
                 history.drifts = notes.drifts;
             }
-            let before = self.held.history.iter().flat_map(|history| history.breaches.clone());
-            let mut breaches = Breaches { reports: before.collect(), stopped: news.stopped };
-            news.breaches.iter().cloned().for_each(|breach| breaches.record(breach));
-            self.breaches = breaches;
+            // Who decides now may not have been there when earlier ones were found.
+            for breach in &news.breaches {
+                if !self.breaches.reports.contains(breach) {
+                    self.breaches.record(breach.clone());
+                }
+            }
+            self.breaches.stopped = news.stopped;
         }
         self.news = Some(news);
     }
@@ -291,6 +307,7 @@ impl<T: Transport> Remote<T> {
         self.granted_at = self.now();
         // Who says nothing is taken for gone.
         let Some(history) = self.history.clone() else { return self.say_all(Kind::Ping as u16) };
+        let history = History { breaches: Vec::new(), ..history };
         let bytes = encode(&Grant { up_to: self.granted, history });
         for node in self.nodes.clone() {
             self.send(node, Kind::Grant, 0, bytes.clone());
@@ -309,7 +326,7 @@ impl<T: Transport> Remote<T> {
             let (mut answers, asked_at) = (BTreeMap::new(), self.now());
             while self.now().since(asked_at) < ASK_NS.max(self.patience_ns()) {
                 for (from, _, bytes) in self.listen()? {
-                    if answers_to(&bytes, kind) == Some(ask) {
+                    if members.contains(&from) && answers_to(&bytes, kind) == Some(ask) {
                         answers.insert(from, bytes);
                     }
                 }
@@ -330,7 +347,14 @@ impl<T: Transport> Remote<T> {
         self.silence_ns_max / 4
     }
 
+    /// Energy, centre of mass and what the particles hold, where the run stands. Counting costs a step's work, so that it is not done
+    /// twice for one state.
     fn count(&mut self) -> Result<(RecountShare, Amounts), String> {
+        if let Some((step, root, share, held)) = self.last_count
+            && (step, root) == (self.clock.step, self.root)
+        {
+            return Ok((share, held));
+        }
         let answers = self.ask(Kind::Count)?;
         let mut share = RecountShare::default();
         let mut held = Amounts::default();
@@ -342,6 +366,7 @@ impl<T: Transport> Remote<T> {
             root = root.wrapping_add(counted.root);
         }
         if StateRoot(root) == self.root {
+            self.last_count = Some((self.clock.step, self.root, share, held));
             Ok((share, held))
         } else {
             Err(format!("the nodes hold a state with root {}, decided was {}", StateRoot(root), self.root))
@@ -550,6 +575,10 @@ impl<T: Transport> Engine for Remote<T> {
 
     fn nodes(&self) -> usize {
         self.nodes.len()
+    }
+
+    fn branch(&self) -> u64 {
+        self.branch
     }
 
     fn close(&mut self) {

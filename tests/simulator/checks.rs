@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use emmy::{
-    coordinator::{AuditEvent, Body, Cause, Config, Decision, Fault, Hash, LOG_MAX, Output, Then, Verdict},
+    coordinator::{AuditEvent, Body, Cause, Config, Decision, Fault, Hash, LOG_MAX, Offence, Output, Then, Verdict},
     wire::{Epoch, NodeId},
 };
 
@@ -204,6 +204,11 @@ impl Checks {
                 assert!(liar, "{a} and {b} are honest: {cause}");
                 self.count(if *then == Then::Stop { "a disputed pair stopped the run" } else { "a pair was retried" });
             }
+            Cause::Offence(Offence { of, by, .. }) => {
+                let liar = [of, by].into_iter().any(|node| self.liars.contains_key(node));
+                assert!(liar, "{of} and {by} are honest: {cause}");
+                self.count("a step was undone for an offence");
+            }
             Cause::Entry(Fault::Malformed { .. }) | Cause::Judged(_) => panic!("nobody does that: {cause}"),
         }
     }
@@ -234,11 +239,26 @@ impl Checks {
             assert!(!self.liars.is_empty(), "everybody is honest: {:?}", config.troubles);
             self.count("recomputing failed and named nobody");
         }
-        for (node, why) in &config.isolated {
-            assert!(self.liars.contains_key(node), "{node} is honest: {why}");
+        self.check_isolated(config);
+        for offence in &config.offences {
+            let liar = [offence.of, offence.by].into_iter().any(|node| self.liars.contains_key(&node));
+            assert!(liar || offence.what.contains("keeps back"), "both are honest: {offence}");
         }
         self.newest_began = self.now;
         self.configs.insert(config.epoch, config.clone());
+    }
+
+    /// Who is left out has lied; but one node may have been slandered.
+    fn check_isolated(&mut self, config: &Config) {
+        let honest: Vec<_> = config.isolated.iter().filter(|(node, _)| !self.liars.contains_key(node)).collect();
+        let slander = self.liars.values().any(|lie| *lie == Lie::Accuses);
+        assert!(honest.len() <= usize::from(slander), "honest nodes are left out: {honest:?}");
+        if !honest.is_empty() {
+            self.count("somebody was slandered and left out");
+        }
+        if config.stalls > 0 {
+            self.count("an epoch in which nothing moved was ended");
+        }
     }
 
     fn count_epoch(&mut self, config: &Config) {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use emmy::{
     audit::Breach,
-    coordinator::{Account, Boundary, Config, CopyShare, Decision, Input, Output},
+    coordinator::{Account, Boundary, Config, CopyShare, Decision, Input, Output, Standing},
     ledger::Amounts,
     particle::Names,
     wire::{Epoch, NodeId},
@@ -58,6 +58,8 @@ pub(crate) struct Driver {
     /// A step in which this node has found something.
     pub(crate) refused: BTreeSet<u64>,
     pub(crate) lie: Option<Lie>,
+    /// Counts work that was done.
+    pub(crate) moved: u64,
 }
 
 impl World {
@@ -173,13 +175,72 @@ impl World {
         let config = self.nodes[&id].driver.config.as_ref()?;
         let board = self.boards.get(&self.board_key(id, step, hand_over)?)?;
         let others = config.nodes().filter(|node| *node != id);
-        let reached = |other: NodeId| !self.links[&(other, id)].cut && !self.links[&(id, other)].cut;
+        let reached = |other: NodeId| self.reaches(other, id) && !self.keeps_back(other);
         let complete = config.nodes().all(|node| board.contains_key(&node));
         (complete && others.into_iter().all(reached)).then(|| board.clone())
     }
 
+    fn reaches(&self, from: NodeId, to: NodeId) -> bool {
+        !self.links[&(from, to)].cut && !self.links[&(to, from)].cut
+    }
+
+    fn keeps_back(&self, id: NodeId) -> bool {
+        self.nodes[&id].driver.lie == Some(Lie::KeepsBack)
+    }
+
+    /// How far a node is, and from whom it has nothing yet that it needs.
+    pub(crate) fn standing(&self, id: NodeId) -> Standing {
+        let driver = &self.nodes[&id].driver;
+        let rest = Standing { progress: driver.moved, ..Standing::default() };
+        let (step, hand_over) = match driver.jobs.front() {
+            Some(Job::Compute { step }) => (*step, false),
+            Some(Job::HandOver { step, .. }) => (*step, true),
+            Some(Job::Restore) | None => return rest,
+        };
+        let Some((config, key)) = driver.config.as_ref().zip(self.board_key(id, step, hand_over)) else {
+            return rest;
+        };
+        let there = |other: NodeId| {
+            let posted = self.boards.get(&key).is_some_and(|board| board.contains_key(&other));
+            posted && self.reaches(other, id) && !self.keeps_back(other)
+        };
+        let waits_for = config.nodes().filter(|other| *other != id && !there(*other)).collect();
+        Standing { at: (step, u16::from(hand_over)), waits_for, ..rest }
+    }
+
+    /// Whether this node got something that it cannot use, or says so.
+    fn offended(&mut self, id: NodeId, job: &Job) -> bool {
+        let step = match job {
+            Job::Restore => return false,
+            Job::Compute { step } => *step,
+            Job::HandOver { step, .. } => *step,
+        };
+        let Some(config) = self.nodes[&id].driver.config.clone() else { return false };
+        let liar = |node: &NodeId| *node != id && self.nodes[node].driver.lie == Some(Lie::Garbage);
+        let sent = self.inputs(id, step, matches!(job, Job::HandOver { .. })).is_some();
+        let spoilt = config.nodes().find(liar).filter(|_| sent);
+        let accused = if self.nodes[&id].driver.lie == Some(Lie::Accuses) {
+            self.lied(id, Lie::Accuses);
+            config.nodes().find(|node| *node != id)
+        } else {
+            spoilt
+        };
+        let Some(of) = accused else { return false };
+        if spoilt == Some(of) {
+            self.lied(of, Lie::Garbage);
+        }
+        self.node(id).driver.generation += 1;
+        self.node(id).driver.jobs.clear();
+        self.checks.count("somebody was accused");
+        self.tell(id, Input::Offended { epoch: config.epoch, of, what: "it cannot be read".into() });
+        true
+    }
+
     /// A job may be finished.
     pub(crate) fn work(&mut self, id: NodeId, job: Job) {
+        if self.offended(id, &job) {
+            return;
+        }
         let done = match &job {
             Job::Restore => self.restore(id),
             Job::Compute { step } => self.compute(id, *step),
@@ -189,6 +250,7 @@ impl World {
         let (life, generation) = (node.life, node.driver.generation);
         match done {
             Some(input) => {
+                node.driver.moved += 1;
                 node.driver.jobs.pop_front();
                 self.start_job(id);
                 if let Some(input) = input {
@@ -369,14 +431,15 @@ impl World {
                 nothing
             }
             Lie::LosesMigrant | Lie::DoublesMigrant | Lie::Snapshot => return nothing,
+            Lie::Garbage | Lie::Accuses | Lie::KeepsBack => return nothing,
         };
         self.lied(id, lie);
         said
     }
 
-    fn lied(&mut self, id: NodeId, lie: Lie) {
+    pub(crate) fn lied(&mut self, id: NodeId, lie: Lie) {
         self.checks.liar(id, lie);
-        if lie != Lie::Pair {
+        if !lie.lasts() {
             self.node(id).driver.lie = None;
         }
     }

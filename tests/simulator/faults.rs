@@ -29,10 +29,33 @@ pub(crate) enum Lie {
     DoublesMigrant,
     /// Keeps and sends a snapshot with other bits.
     Snapshot,
+    /// Sends what nobody can use, every time.
+    Garbage,
+    /// Says that others do.
+    Accuses,
+    /// Does not send what others wait for, every time.
+    KeepsBack,
 }
 
-const LIES: [Lie; 7] =
-    [Lie::Momentum, Lie::WrongSums, Lie::Pair, Lie::PairOnce, Lie::LosesMigrant, Lie::DoublesMigrant, Lie::Snapshot];
+const LIES: [Lie; 10] = [
+    Lie::Momentum,
+    Lie::WrongSums,
+    Lie::Pair,
+    Lie::PairOnce,
+    Lie::LosesMigrant,
+    Lie::DoublesMigrant,
+    Lie::Snapshot,
+    Lie::Garbage,
+    Lie::Accuses,
+    Lie::KeepsBack,
+];
+
+impl Lie {
+    /// Whether it is told again and again.
+    pub(crate) fn lasts(self) -> bool {
+        matches!(self, Self::Pair | Self::Garbage | Self::Accuses | Self::KeepsBack)
+    }
+}
 
 /// A step that is bad physics, whoever computes it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -277,6 +300,9 @@ impl World {
         // One liar: with several, an honest pair may be named for both.
         if self.checks.may_lie(id) && self.machine(id).is_some() {
             self.node(id).driver.lie = Some(lie);
+            if lie.lasts() {
+                self.lied(id, lie);
+            }
         }
     }
 

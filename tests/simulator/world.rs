@@ -193,6 +193,7 @@ impl World {
             patience_ns: 150 * MS,
             report_ns: 120 * MS,
             bid_ns: 300 * MS,
+            stall_ns: 2_500 * MS,
             bids_for_copies: 3,
             seed: mix(self.seed ^ u64::from(id.0)),
             planted: self.planted,
@@ -311,7 +312,14 @@ impl World {
         self.note(2, node);
         let wait = 8 * MS + self.node(node).chance.below(8 * MS);
         self.at(self.now + wait, Event::Tick { node, life });
+        self.report_standing(node);
         self.tell(node, Input::Tick);
+    }
+
+    fn report_standing(&mut self, node: NodeId) {
+        let Some(epoch) = self.machine(node).map(Machine::epoch) else { return };
+        let standing = self.standing(node);
+        self.tell(node, Input::Standing { epoch, standing });
     }
 
     fn on_grant(&mut self) {

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::{
     deal::{Deal, Tile},
-    fast,
+    fast::FastWork,
     isa::{Isa, Kernel},
 };
 use crate::{
@@ -125,7 +125,11 @@ impl Cpu {
         let field = Field::of(set);
         if contract == Contract::Fast32 {
             let (sources, tests) = (0..set.sources, set.test_rows().start..set.test_rows().start + set.tests);
-            return self.add_fast_impulses(&field, [vec![sources], vec![tests]], (0, 1), kick, impulse);
+            let Some(mut work) = FastWork::begin(&field, [vec![sources], vec![tests]], (0, 1), kick) else {
+                return Ok(());
+            };
+            while work.advance(self, &field, usize::MAX) {}
+            return work.end(impulse);
         }
         let deal = Deal::of_all(set);
         self.add_impulses(&field, &deal, 0..deal.count(), contract, kick, guarded, impulse)
@@ -180,22 +184,6 @@ impl Cpu {
             }
         };
         overflow.map_or(Ok(()), Err)
-    }
-
-    /// The same under `fast32`, whose blocks are a function of all bodies: `rows` are those of all sources and of all test particles,
-    /// and of the work part k of n is done, as `part` says.
-    ///
-    /// # Errors
-    /// As [`Cpu::add_impulses`].
-    pub fn add_fast_impulses(
-        &self,
-        field: &Field<'_>,
-        rows: [Vec<Range<usize>>; 2],
-        part: (usize, usize),
-        kick: Kick,
-        impulse: &mut [Vec<i64>; 3],
-    ) -> Result<(), PairOverflow> {
-        if kick.factor == 0.0 { Ok(()) } else { fast::impulses(self, field, rows, part, kick, impulse) }
     }
 
     /// Potential energy of the sources [energy quanta].

@@ -26,32 +26,57 @@ const STRIP: usize = 32;
 /// Rows under one lock of the shared sums.
 const LOCKED_ROWS: usize = 8 * BLOCK;
 
-/// Impulses of all pairs, or of one part of so many, added to `impulse`. `rows` are those of sources and of test particles.
-pub(super) fn impulses(
-    cpu: &Cpu,
-    field: &Field<'_>,
-    rows: [Vec<Range<usize>>; 2],
-    (part, parts): (usize, usize),
-    kick: Kick,
-    impulse: &mut [Vec<i64>; 3],
-) -> Result<(), PairOverflow> {
-    let kick = KickFast::of(kick, Contract::Fast32.impulse_bits(field.sources));
-    let [sources, tests] = rows.map(|rows| {
-        let mut blocks = Blocks::default();
-        blocks.arrange(field.bodies, field.id, rows.into_iter().flatten(), &kick);
-        blocks
-    });
-    let mut on_sources = zeros(sources.count());
-    let mut on_tests = zeros(tests.count());
-    let overflow = {
-        let sums = [SharedSums::new(&mut on_sources, LOCKED_ROWS), SharedSums::new(&mut on_tests, LOCKED_ROWS)];
-        let tasks = Tasks { sources: sources.count(), tests: tests.count() };
+/// Impulses of all pairs, or of one part of them, that may be evaluated a bit at a time: the blocks as they were at the start, and
+/// the sums so far.
+#[derive(Clone, Debug)]
+pub struct FastWork {
+    kick: KickFast,
+    tasks: Tasks,
+    sources: Blocks,
+    tests: Blocks,
+    on_sources: [Vec<i64>; 3],
+    on_tests: [Vec<i64>; 3],
+    done: usize,
+    overflow: Option<PairOverflow>,
+}
+
+impl FastWork {
+    /// Part k of n of all pairs, as `part` says, because blocks are a function of all bodies. `rows` are those of sources and of test
+    /// particles. Nothing if there is nothing to do.
+    pub fn begin(
+        field: &Field<'_>,
+        rows: [Vec<Range<usize>>; 2],
+        (part, parts): (usize, usize),
+        kick: Kick,
+    ) -> Option<Self> {
+        if kick.factor == 0.0 {
+            return None;
+        }
+        let kick = KickFast::of(kick, Contract::Fast32.impulse_bits(field.sources));
+        let [sources, tests] = rows.map(|rows| {
+            let mut blocks = Blocks::default();
+            blocks.arrange(field.bodies, field.id, rows.into_iter().flatten(), &kick);
+            blocks
+        });
+        let tasks = Tasks { sources: sources.count(), tests: tests.count(), part, parts };
+        let (on_sources, on_tests) = (zeros(sources.count()), zeros(tests.count()));
+        Some(Self { kick, tasks, sources, tests, on_sources, on_tests, done: 0, overflow: None })
+    }
+
+    /// Evaluates about so many pairs more at the same positions, and says whether there are any left.
+    pub fn advance(&mut self, cpu: &Cpu, field: &Field<'_>, pairs: usize) -> bool {
+        let turn = (pairs / (BLOCK * BLOCK * STRIP)).max(1);
+        let all = self.tasks.count();
+        let some = self.done..all.min(self.done.saturating_add(turn));
+        self.done = some.end;
+        let Self { kick, tasks, sources, tests, on_sources, on_tests, .. } = self;
+        let (kick, tasks, sources, tests) = (&*kick, &*tasks, &*sources, &*tests);
+        let sums = [SharedSums::new(on_sources, LOCKED_ROWS), SharedSums::new(on_tests, LOCKED_ROWS)];
         let work = |strip: &mut Strip, number: usize| {
-            let mine = |task: &Task| task.row % parts == part;
-            let Some(Task { row, columns, mutual }) = tasks.task(number).filter(mine) else { return Ok(()) };
-            let rows = if mutual { &sources } else { &tests };
+            let Some(Task { row, columns, mutual }) = tasks.task(number) else { return Ok(()) };
+            let rows = if mutual { sources } else { tests };
             let at = columns.start * BLOCK;
-            let met = cpu.isa().run(StripKernel { rows, row, sources: &sources, columns, mutual, kick: &kick, strip });
+            let met = cpu.isa().run(StripKernel { rows, row, sources, columns, mutual, kick, strip });
             let on_rows = &sums[usize::from(!mutual)];
             on_rows.add(&(row * BLOCK..(row + 1) * BLOCK), &strip.on_rows);
             if mutual {
@@ -61,20 +86,33 @@ pub(super) fn impulses(
         };
         // The pair that is named must not depend on who was first: all are looked at, the lowest counts.
         let order = |pair: &PairOverflow| (field.id[pair.row], field.id[pair.column]);
-        match cpu.pool_for(tasks.pairs()) {
+        let met = match cpu.pool_for(tasks.pairs_of(some.len())) {
             Some(pool) => pool.install(|| {
-                let all = (0..tasks.count()).into_par_iter();
+                let all = some.into_par_iter();
                 all.map_init(Strip::default, |strip, k| work(strip, k).err()).flatten().min_by_key(order)
             }),
             None => {
                 let mut strip = Strip::default();
-                (0..tasks.count()).filter_map(|k| work(&mut strip, k).err()).min_by_key(order)
+                some.filter_map(|k| work(&mut strip, k).err()).min_by_key(order)
             }
-        }
-    };
-    sources.scatter(&on_sources, impulse);
-    tests.scatter(&on_tests, impulse);
-    overflow.map_or(Ok(()), Err)
+        };
+        self.overflow = self.overflow.take().into_iter().chain(met).min_by_key(order);
+        self.done < all
+    }
+
+    /// Adds what was evaluated to `impulse`, row by row of the field.
+    ///
+    /// # Errors
+    /// The lowest pair whose impulse is out of range.
+    ///
+    /// # Panics
+    /// If there is something left to evaluate.
+    pub fn end(self, impulse: &mut [Vec<i64>; 3]) -> Result<(), PairOverflow> {
+        assert_eq!(self.done, self.tasks.count(), "it ends when all is done");
+        self.sources.scatter(&self.on_sources, impulse);
+        self.tests.scatter(&self.on_tests, impulse);
+        self.overflow.map_or(Ok(()), Err)
+    }
 }
 
 fn zeros(blocks: usize) -> [Vec<i64>; 3] {
@@ -89,12 +127,16 @@ struct Task {
     mutual: bool,
 }
 
-/// The tasks of one evaluation, numbered so that the task of a number can be made without a list: one for a million bodies would be
-/// larger than the bodies.
+/// The tasks of one part of an evaluation, numbered so that the task of a number can be made without a list: one for a million bodies
+/// would be larger than the bodies.
+#[derive(Clone, Debug)]
 struct Tasks {
     /// Blocks of sources, and of test particles.
     sources: usize,
     tests: usize,
+    /// Of the rows of blocks, this part has every `parts`th.
+    part: usize,
+    parts: usize,
 }
 
 impl Tasks {
@@ -104,18 +146,19 @@ impl Tasks {
     }
 
     fn count(&self) -> usize {
-        (self.sources + self.tests) * self.strips()
+        (self.sources + self.tests).saturating_sub(self.part).div_ceil(self.parts) * self.strips()
     }
 
-    /// About so many pairs.
-    fn pairs(&self) -> u64 {
-        ((self.sources / 2 + self.tests) * self.sources * BLOCK * BLOCK) as u64
+    /// About so many pairs have so many tasks.
+    fn pairs_of(&self, tasks: usize) -> u64 {
+        let all = (self.sources / 2 + self.tests) * self.sources / self.parts;
+        (all * tasks / self.count().max(1) * BLOCK * BLOCK) as u64
     }
 
     /// Each pair of blocks of sources once, each block of test particles with each block of sources. Among sources a row leaves
     /// out the strips before its own: their numbers stand for nothing.
     fn task(&self, number: usize) -> Option<Task> {
-        let (row, first) = (number / self.strips(), number % self.strips() * STRIP);
+        let (row, first) = (self.part + number / self.strips() * self.parts, number % self.strips() * STRIP);
         let last = self.sources.min(first + STRIP);
         match row.checked_sub(self.sources) {
             None => (last > row).then(|| Task { row, columns: row.max(first)..last, mutual: true }),

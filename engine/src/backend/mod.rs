@@ -3,7 +3,7 @@
 
 pub mod cpu;
 pub mod deal;
-mod fast;
+pub mod fast;
 pub mod few;
 pub mod gpu;
 pub mod isa;

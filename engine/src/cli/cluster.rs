@@ -37,6 +37,10 @@ enum ClusterCommand {
     Run(Box<ClusterRunArgs>),
     /// Ask servers how they are.
     Status(StatusArgs),
+    /// Let one server go on without the others, when too few are left to decide anything.
+    ///
+    /// What it does then is another branch of the run: should the others be alive after all, the two never hear each other.
+    Alone(StatusArgs),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -90,6 +94,7 @@ pub(super) fn cluster(args: &ClusterArgs, talk: &Talk) -> Exit {
     let done = match &args.command {
         ClusterCommand::Run(args) => on_nodes(args, talk),
         ClusterCommand::Status(args) => status(args),
+        ClusterCommand::Alone(args) => alone(args),
     };
     done.unwrap_or_else(|exit| exit)
 }
@@ -299,4 +304,31 @@ fn status(args: &StatusArgs) -> Result<Exit, Exit> {
         return Ok(Exit::CheckFailed);
     }
     Ok(Exit::Done)
+}
+
+fn alone(args: &StatusArgs) -> Result<Exit, Exit> {
+    let (servers, secret) = (listed(&args.nodes)?, serve::secret(&args.key)?);
+    let [server] = servers.as_slice() else {
+        complain(&format!("--nodes names {} servers", servers.len()), "name the one that is to go on alone");
+        return Err(Exit::WrongInput);
+    };
+    let answer = launch::alone(*server, &secret, 3.0).map_err(|error| refuse(&error))?;
+    match answer.map(|status| status.run) {
+        Some(Some(run)) if run.alone => {
+            tell(&format!("node {} goes on alone from step {}, in a branch of its own\n", run.node, run.step))?;
+            Ok(Exit::Done)
+        }
+        Some(Some(run)) => {
+            remark(format_args!("node {} takes part in no epoch now and cannot go on alone", run.node));
+            Ok(Exit::CheckFailed)
+        }
+        Some(None) => {
+            remark(format_args!("{} takes part in no run", server.address));
+            Ok(Exit::CheckFailed)
+        }
+        None => {
+            remark(format_args!("{} did not answer", server.address));
+            Ok(Exit::CheckFailed)
+        }
+    }
 }

@@ -31,6 +31,9 @@ pub(super) struct RunResult {
     isa: String,
     threads: usize,
     nodes: usize,
+    /// The branch of a node that was let go on without the others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    branch: Option<u64>,
     /// What they sent each other, if there are several.
     #[serde(skip_serializing_if = "Option::is_none")]
     traffic: Option<Traffic>,
@@ -105,6 +108,7 @@ impl RunResult {
             isa: run.node.cpu().isa().to_string(),
             threads: run.node.cpu().threads(),
             nodes: run.node.nodes(),
+            branch: Some(run.node.branch()).filter(|branch| *branch != 0),
             traffic: run.node.traffic(),
             integrator: run.scenario.integrator_name(),
             bodies: counted.count as usize,

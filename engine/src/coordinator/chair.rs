@@ -13,6 +13,8 @@ use crate::{ledger::Amounts, wire::NodeId};
 
 /// How often a step is taken again because two nodes disagree.
 const RETRIES_MAX: usize = 1;
+/// Decisions for which there is room in the log when steps wait for a copy: epochs may follow in which one is begun anew.
+const LOG_KEPT_FREE: usize = 64;
 
 /// What the coordinator keeps.
 #[derive(Clone, Debug)]
@@ -27,10 +29,6 @@ pub(super) struct Chair {
     copying: Option<Copying>,
     /// A copy that became complete since the last decision.
     complete: Option<CopyRecord>,
-    /// Members that recomputed something else than was committed, and what.
-    pub(super) isolate: BTreeMap<NodeId, String>,
-    /// Somebody did, but nobody can be named: what was found.
-    pub(super) trouble: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -57,8 +55,6 @@ impl Chair {
             pending: None,
             copying: None,
             complete: None,
-            isolate: BTreeMap::new(),
-            trouble: None,
         }
     }
 
@@ -81,7 +77,7 @@ impl Chair {
     /// Whether a vote says all that matters, given a refusal in this stage.
     fn suffices(vote: &Vote, refused: Option<u16>) -> bool {
         match vote {
-            Vote::Yes(_) | Vote::No { .. } => true,
+            Vote::Yes(_) | Vote::No { .. } | Vote::Accuses { .. } => true,
             Vote::Held { stage } => refused.is_some_and(|refused| *stage >= refused),
         }
     }
@@ -147,14 +143,19 @@ impl Machine {
         let step = self.work.next;
         let early = self.plants(Planted::FirstRefusalReported) && refused.is_some();
         let missing = usize::from(self.plants(Planted::OneVoteMissing) && step > self.chain.head.step);
-        if open.len() > missing && !early {
+        // Whoever waits for the one that is accused will never vote.
+        let accused = self.accusation();
+        if open.len() > missing && !early && accused.is_none() {
             if let Some(stage) = refused {
                 self.send_all(open, &Body::Halt { step, stage });
             }
             return;
         }
         if step <= self.chain.head.step {
-            self.compare(step);
+            match accused {
+                Some(offence) => self.offended_again(offence),
+                None => self.compare(step),
+            }
         } else if !self.chain.is_stopped() {
             self.decide(step);
         }
@@ -184,13 +185,9 @@ impl Machine {
             }
             Err(_) if self.current().members.len() == 1 => self.stop_for_good(),
             Err((Some(node), why)) => {
-                let chair = self.chair.as_mut().expect("as above");
-                chair.isolate.insert(node, format!("step {step} recomputed: {why}"));
+                self.found.isolate.insert(node, format!("step {step} recomputed: {why}"));
             }
-            Err((None, why)) => {
-                let chair = self.chair.as_mut().expect("as above");
-                chair.trouble = Some(format!("step {step} recomputed: {why}"));
-            }
+            Err((None, why)) => self.found.trouble = Some(format!("step {step} recomputed: {why}")),
         }
     }
 
@@ -241,7 +238,7 @@ impl Machine {
         if !self.judge.is_ready(&self.chain.notes) {
             return;
         }
-        if self.chain.log.len() + 1 >= LOG_MAX && self.chair.as_ref().is_some_and(|chair| chair.complete.is_none()) {
+        if self.log_is_full() {
             return;
         }
         let decision = self.write_decision(step);
@@ -252,6 +249,14 @@ impl Machine {
         chair.pending = Some(Pending { decision: decision.clone(), hash, stored_by });
         let replicas = self.current().replicas.clone();
         self.send_all(replicas, &Body::Accept(Box::new(decision)));
+    }
+
+    /// Whether nothing more can be decided before a copy is complete: steps go on while one may still be begun, and whoever keeps it
+    /// from being completed can always be accused.
+    fn log_is_full(&self) -> bool {
+        let Some(chair) = &self.chair else { return false };
+        let kept = if chair.copying.is_some() { LOG_KEPT_FREE } else { 1 };
+        chair.complete.is_none() && self.chain.log.len() + kept >= LOG_MAX && self.accusation().is_none()
     }
 
     fn write_decision(&mut self, step: u64) -> Decision {
@@ -292,6 +297,10 @@ impl Machine {
         let held = chair.previous.values().fold(Amounts::default(), |sum, held| sum.plus(*held));
         let before = Totals { held, root: self.chain.head.root };
         let undo = |cause, then| (Verdict::Undo { cause, then }, before, self.chain.notes.clone());
+        if let Some(offence) = self.accusation() {
+            let then = self.after_offence(&offence);
+            return undo(Cause::Offence(offence), then);
+        }
         if let Some(cause) = self.first_refusal() {
             return undo(cause, Then::Stop);
         }
@@ -320,7 +329,7 @@ impl Machine {
     fn first_refusal(&self) -> Option<Cause> {
         let refusal = |(node, vote): (&NodeId, &Vote)| match vote {
             Vote::No { stage, order, breach } => Some(((*stage, *order, *node), breach.clone())),
-            Vote::Yes(_) | Vote::Held { .. } => None,
+            Vote::Yes(_) | Vote::Held { .. } | Vote::Accuses { .. } => None,
         };
         let refusals = self.chair.as_ref()?.votes.iter().filter_map(refusal);
         let ((stage, order, node), breach) = refusals.min_by_key(|(place, _)| *place)?;
@@ -431,7 +440,7 @@ impl Machine {
             let replicas = self.current().replicas.clone();
             let open: Vec<NodeId> = replicas.into_iter().filter(|node| !pending.stored_by.contains(node)).collect();
             self.send_all(open, &Body::Accept(Box::new(pending.decision)));
-        } else if chair.refused_stage().is_some() && chair.isolate.is_empty() {
+        } else if chair.refused_stage().is_some() && self.found.isolate.is_empty() {
             self.consider();
         }
     }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     account::Totals,
     decision::{CopyRecord, Decision, Hash, Head},
+    offence::{OFFENCES_MAX, Offence},
 };
 use crate::wire::{Epoch, Incarnation, NodeId};
 
@@ -49,6 +50,12 @@ pub struct Config {
     /// What was found, epoch after epoch, when steps were recomputed and were not what they had been, and no single node could be
     /// named. The run stops at [`TROUBLES_MAX`] in a row.
     pub troubles: Vec<String>,
+    /// Of what nodes were accused since the last complete copy: who is accused again is left out.
+    pub offences: Vec<Offence>,
+    /// At whose word a node was left out. Nobody is left out at the same word a second time.
+    pub believed: BTreeSet<NodeId>,
+    /// How many epochs in a row ended because nothing moved any more.
+    pub stalls: u32,
 }
 
 /// How often recomputing may fail, with nobody to name, before the run stops.
@@ -81,6 +88,9 @@ impl Config {
             next_boundary,
             isolated: BTreeMap::new(),
             troubles: Vec::new(),
+            offences: Vec::new(),
+            believed: BTreeSet::new(),
+            stalls: 0,
         }
     }
 
@@ -161,6 +171,7 @@ impl Config {
             && self.isolated.keys().all(|node| !members.contains(node))
             && self.log.len() <= LOG_MAX
             && self.troubles.len() <= TROUBLES_MAX
+            && self.offences.len() <= OFFENCES_MAX
             && self.restart.step <= self.head.step
             && self.next_boundary > self.head.step
             && chained

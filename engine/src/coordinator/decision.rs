@@ -8,7 +8,10 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use super::account::{Fault, Totals};
+use super::{
+    account::{Fault, Totals},
+    offence::Offence,
+};
 use crate::{
     audit::Breach,
     ledger::Amounts,
@@ -18,7 +21,7 @@ use crate::{
 /// Bytes of new cuts that a boundary may carry.
 pub const CUTS_BYTES_MAX: usize = 1 << 16;
 /// Bytes that a judge may hand on from step to step.
-pub const NOTES_BYTES_MAX: usize = 4096;
+pub const NOTES_BYTES_MAX: usize = 1 << 16;
 
 /// A BLAKE3 hash.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -90,6 +93,8 @@ pub enum Cause {
     Entry(Fault),
     /// The judge refused it.
     Judged(Breach),
+    /// A node cannot use what another one sent.
+    Offence(Offence),
 }
 
 impl fmt::Display for Cause {
@@ -98,6 +103,7 @@ impl fmt::Display for Cause {
             Self::Violation { node, stage, breach, .. } => write!(f, "{breach} (found by {node} in stage {stage})"),
             Self::Entry(fault) => write!(f, "{fault}"),
             Self::Judged(breach) => write!(f, "{breach}"),
+            Self::Offence(offence) => write!(f, "{offence}"),
         }
     }
 }

@@ -25,6 +25,8 @@ pub struct Detector {
     last: Time,
     intervals: VecDeque<u64>,
     deviation_ns_min: u64,
+    /// How much of the silence since the last beat was excused [ns].
+    excused_ns: u64,
 }
 
 impl Detector {
@@ -32,7 +34,7 @@ impl Detector {
     #[must_use]
     pub fn starting_at(now: Time, interval_ns: u64) -> Self {
         let intervals = VecDeque::from([interval_ns / 2, interval_ns + interval_ns / 2]);
-        Self { last: now, intervals, deviation_ns_min: interval_ns / 2 }
+        Self { last: now, intervals, deviation_ns_min: interval_ns / 2, excused_ns: 0 }
     }
 
     /// A beat came.
@@ -42,7 +44,20 @@ impl Detector {
             self.intervals.pop_front();
         }
         self.intervals.push_back(now.since(self.last));
-        self.last = now;
+        (self.last, self.excused_ns) = (now, 0);
+    }
+
+    /// From now on silence counts anew; the rhythm is remembered.
+    pub fn restart(&mut self, now: Time) {
+        (self.last, self.excused_ns) = (now, 0);
+    }
+
+    /// Whoever did not listen for so long cannot tell silence from its own sleep: this much does not count, but no more than
+    /// `ns_max` between two beats, so that somebody who sleeps often suspects late, and not never.
+    pub fn excuse(&mut self, ns: u64, ns_max: u64) {
+        let ns = ns.min(ns_max.saturating_sub(self.excused_ns));
+        self.last = self.last.plus(ns);
+        self.excused_ns += ns;
     }
 
     /// When a beat last came.
@@ -125,6 +140,30 @@ mod tests {
         assert!(irregular.patience_ns(8) > 2 * steady.patience_ns(8));
         assert!(!irregular.suspects(now.plus(500 * MS), 8, [0, u64::MAX]));
         assert!(irregular.suspects(now.plus(500 * MS), 8, [0, 400 * MS]));
+    }
+
+    #[test]
+    fn own_sleep_is_no_silence_of_others_but_not_for_ever() {
+        let (mut detector, now) = beating(&[50]);
+        let suspects = |detector: &Detector, ms| detector.suspects(now.plus(ms * MS), 8, [0, u64::MAX]);
+        assert!(suspects(&detector, 900));
+
+        detector.excuse(800 * MS, 1_000 * MS);
+        assert!(!suspects(&detector, 900) && suspects(&detector, 1_100));
+
+        detector.excuse(800 * MS, 1_000 * MS);
+        assert!(!suspects(&detector, 1_100) && suspects(&detector, 1_300), "200 ms were left to be excused");
+    }
+
+    #[test]
+    fn the_rhythm_outlives_a_restart() {
+        let (mut detector, now) = beating(&[10, 20, 300, 10]);
+        let patience = detector.patience_ns(8);
+
+        detector.restart(now.plus(5_000 * MS));
+
+        assert_eq!(detector.patience_ns(8), patience);
+        assert!(!detector.suspects(now.plus(5_400 * MS), 8, [0, u64::MAX]));
     }
 
     #[test]

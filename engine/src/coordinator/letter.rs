@@ -6,6 +6,7 @@ use super::{
     account::Share,
     config::Config,
     decision::{Decision, Hash},
+    offence::Standing,
 };
 use crate::{
     audit::Breach,
@@ -43,6 +44,13 @@ pub enum Vote {
         /// The stage.
         stage: u16,
     },
+    /// It cannot be computed: somebody sent what no correct node sends.
+    Accuses {
+        /// Who.
+        of: NodeId,
+        /// What, for people.
+        what: String,
+    },
 }
 
 /// The copy that a node's buddy has acknowledged.
@@ -76,6 +84,8 @@ pub enum Body {
         granted: u64,
         /// Whom I hear: a beat counts only for those whom its sender hears.
         hears: Vec<NodeId>,
+        /// How far I am.
+        standing: Standing,
     },
     /// I was started anew and remember nothing; or I was left out.
     Join {

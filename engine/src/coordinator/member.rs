@@ -52,6 +52,11 @@ impl Machine {
         if let Vote::Yes(share) = &vote {
             assert!(share.is_well_formed(), "{}: {share:?}", self.me);
         }
+        self.say(step, vote);
+    }
+
+    /// What became of a step is known, and is told at once if something else was told before.
+    pub(super) fn say(&mut self, step: u64, vote: Vote) {
         self.work.outcomes.insert(step, vote);
         if self.work.voted == Some(step) {
             self.vote(step);
@@ -127,15 +132,32 @@ impl Machine {
         if !from_coordinator || !follows || self.work.undone {
             return;
         }
-        assert_eq!(decision.previous, self.chain.head.hash, "{}: decision {} does not follow", self.me, decision.index);
-        assert_eq!(decision.config, self.config_hash, "{}: decision {} of another epoch", self.me, decision.index);
-        assert!(self.chain.log.len() < LOG_MAX, "{} decisions", self.chain.log.len());
+        if let Some(what) = self.objection(&decision) {
+            self.object_to(from, format!("decision {}: {what}", decision.index));
+            return;
+        }
         self.append(&decision);
         match &decision.verdict {
             Verdict::Undo { .. } => self.undo(decision),
             _ => self.commit(decision),
         }
         self.stop_if_over();
+    }
+
+    /// Why a decision cannot be one of this epoch, if it cannot.
+    fn objection(&self, decision: &Decision) -> Option<&'static str> {
+        let voted = matches!(self.work.outcomes.get(&decision.step), Some(Vote::Yes(_)));
+        let newer = |copy: &super::CopyRecord| copy.step > self.chain.copy.step;
+        [
+            (decision.previous != self.chain.head.hash, "it does not follow the one before"),
+            (decision.config != self.config_hash, "it is of another epoch"),
+            (self.chain.log.len() >= LOG_MAX, "there are too many since the last copy"),
+            (decision.verdict.is_commit() && !voted, "it counts, and this node has not voted for the step"),
+            (!decision.copy.iter().all(newer), "its copy is older than the last one"),
+            (decision.boundary.is_some() && self.work.started > decision.step, "its boundary was not announced"),
+        ]
+        .into_iter()
+        .find_map(|(wrong, what)| wrong.then_some(what))
     }
 
     /// A decision counts: the chain grows.
@@ -151,8 +173,6 @@ impl Machine {
 
     fn commit(&mut self, decision: Decision) {
         let step = decision.step;
-        let voted = matches!(self.work.outcomes.get(&step), Some(Vote::Yes(_)));
-        assert!(voted, "{}: step {step} counts, and this node has not voted for it", self.me);
         if let Some(chair) = &mut self.chair {
             chair.committed(&decision);
         }
@@ -168,7 +188,6 @@ impl Machine {
     }
 
     fn begin_boundary(&mut self, step: u64, boundary: Boundary) {
-        assert_eq!(self.work.started, step, "{}: a step was begun ahead of a boundary", self.me);
         if self.plants(Planted::CopiesDroppedEarly) && boundary.copy {
             self.snapshots.clear();
             self.copies.clear();
@@ -180,7 +199,6 @@ impl Machine {
 
     /// A copy is complete: older ones may go, and so may the decisions before it.
     fn take_copy_record(&mut self, record: super::CopyRecord) {
-        assert!(record.step > self.chain.copy.step, "{} after {}", record.step, self.chain.copy.step);
         let step = record.step;
         if self.work.copied.as_ref().is_some_and(|copied| copied.step <= step) {
             self.work.copied = None;
@@ -206,10 +224,12 @@ impl Machine {
             return;
         }
         let voted = matches!(self.work.outcomes.get(&step), Some(Vote::Yes(_)));
-        assert!(voted, "{}: step {step} again, and this node has not voted for it", self.me);
         let known = self.chain.root(step);
-        let unchecked = self.plants(Planted::RecomputedUnchecked);
-        assert!(unchecked || known.is_none_or(|known| known == root), "{}: step {step} has another root", self.me);
+        let same = known.is_none_or(|known| known == root) || self.plants(Planted::RecomputedUnchecked);
+        if !voted || !same {
+            self.object_to(from, format!("step {step} again: voted for here {voted}, the same root {same}"));
+            return;
+        }
         match self.chain.commit(step).cloned() {
             Some(decision) if step > self.chain.delivered => self.outputs.push(Output::Commit(Box::new(decision))),
             _ => self.outputs.push(Output::Again { step }),

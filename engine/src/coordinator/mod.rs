@@ -27,7 +27,7 @@
 //!   is another branch, by name, and the two never hear each other.
 //!
 //! Nodes are trusted to follow the protocol, and not trusted with physics: who changes amounts, loses particles or recomputes
-//! wrongly is named by the books; and only the coordinator's decisions are heard. A node that lies about its log is not found out.
+//! wrongly is named by the books; who sends what cannot be used, or keeps back what is waited for, is accused (`offence.rs`); and only the coordinator's decisions are heard. A node that lies about its log is not found out.
 //!
 //! Times are compared, never trusted: a clock that jumps or drifts costs time, not agreement.
 
@@ -39,6 +39,7 @@ mod detector;
 mod judge;
 mod letter;
 mod member;
+mod offence;
 mod peers;
 #[doc(hidden)]
 pub mod planted;
@@ -57,9 +58,10 @@ pub use decision::{
 pub use detector::{Detector, PHI_MAX};
 pub use judge::{Judge, Lenient, Ruling};
 pub use letter::{Ballot, Body, CopyShare, LETTER_BYTES_MAX, Letter, Report, Vote};
+pub use offence::{Offence, Standing, WHAT_BYTES_MAX};
 use planted::Planted;
 
-use self::{chair::Chair, member::Work, peers::Peer, replica::Acceptor, successor::Bid};
+use self::{chair::Chair, member::Work, offence::Findings, peers::Peer, replica::Acceptor, successor::Bid};
 use crate::{
     audit::Breach,
     wire::{Epoch, Incarnation, NodeId, Time},
@@ -82,6 +84,8 @@ pub struct Options {
     pub patience_ns: u64,
     /// How long reports are waited for while an epoch is changed [ns].
     pub report_ns: u64,
+    /// For how long nothing may move, anywhere, while there is something to be done [ns].
+    pub stall_ns: u64,
     /// How long an attempt to change the epoch may take [ns].
     pub bid_ns: u64,
     /// How often such an attempt is given up because a partition cannot be had from anybody, before all begin at step 0.
@@ -106,6 +110,7 @@ impl Default for Options {
             suspect_ns_max: 1_000 * MS,
             patience_ns: 300 * MS,
             report_ns: 200 * MS,
+            stall_ns: 60_000 * MS,
             bid_ns: 500 * MS,
             bids_for_copies: 4,
             boundary_every: 64,
@@ -150,6 +155,22 @@ pub enum Input {
         order: (u64, u64),
         /// What broke.
         breach: Breach,
+    },
+    /// A member sent what no correct node sends: nothing more can be computed in this epoch.
+    Offended {
+        /// The epoch in which it was sent.
+        epoch: Epoch,
+        /// Who sent it.
+        of: NodeId,
+        /// What it was, for people; cut off after [`WHAT_BYTES_MAX`].
+        what: String,
+    },
+    /// How far the computing is here, in this epoch.
+    Standing {
+        /// The epoch.
+        epoch: Epoch,
+        /// How far.
+        standing: Standing,
     },
     /// Answer to [`Output::Halt`]: nothing wrong up to this stage, and it goes no further.
     Held {
@@ -322,6 +343,7 @@ pub struct Machine {
     chain: Chain,
     work: Work,
     chair: Option<Chair>,
+    found: Findings,
     acceptor: Acceptor,
     bid: Option<Bid>,
     /// Since when something has been wrong, and how often it was tried to mend it.
@@ -332,6 +354,9 @@ pub struct Machine {
     snapshots: BTreeSet<u64>,
     copies: BTreeSet<(NodeId, u64)>,
     granted: u64,
+    /// How far the computing is here, and since when.
+    standing: Standing,
+    moved: Time,
     stopped: bool,
     beat_at: Time,
     resend_at: Time,
@@ -417,6 +442,7 @@ impl Machine {
             chain,
             work: Work::default(),
             chair: None,
+            found: Findings::default(),
             acceptor: Acceptor::default(),
             bid: None,
             unrest_since: None,
@@ -426,6 +452,8 @@ impl Machine {
             snapshots: BTreeSet::new(),
             copies: BTreeSet::new(),
             granted: 0,
+            standing: Standing::default(),
+            moved: now,
             stopped: false,
             beat_at: now,
             resend_at: now,
@@ -437,6 +465,7 @@ impl Machine {
     /// Takes in what happened and says what to do.
     pub fn step(&mut self, now: Time, input: Input) -> Vec<Output> {
         // A clock that jumps back stands still here: every comparison below may rely on an order.
+        self.excuse(now.since(self.now));
         self.now = self.now.max(now);
         match input {
             Input::Tick => self.tick(),
@@ -445,6 +474,9 @@ impl Machine {
             Input::Violated { epoch, step, stage, order, breach } => {
                 self.take_outcome(epoch, step, Vote::No { stage, order, breach });
             }
+            Input::Offended { epoch, of, what } => self.take_offence(epoch, of, what),
+            Input::Standing { epoch, standing } if epoch == self.epoch => self.take_standing(standing),
+            Input::Standing { .. } => {}
             Input::Held { epoch, step, stage } => self.take_outcome(epoch, step, Vote::Held { stage }),
             Input::Copied { epoch, copy } => self.take_copied(epoch, copy),
             Input::Stored { owner, step } => self.take_stored(owner, step),
@@ -617,6 +649,8 @@ impl Machine {
         self.unrest_since = None;
         self.attempts = 0;
         self.work = Work::starting_at(config.restart.step);
+        (self.standing, self.moved) = (Standing::default(), self.now);
+        self.found = Findings::default();
         self.chair = (config.coordinator == self.me).then(|| Chair::new(&config));
         self.own_letters.clear();
         self.restart_detectors(&config);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Body, Config, Detector, Letter, Machine, NODES_MAX, Output, planted::Planted};
+use super::{Body, Config, Detector, Letter, Machine, NODES_MAX, Output, offence::Standing, planted::Planted};
 use crate::wire::{Epoch, Incarnation, NodeId, Time};
 
 /// Beats that may be missed before a peer is no longer said to be heard.
@@ -25,6 +25,9 @@ pub(super) struct Peer {
     pub(super) index: u64,
     /// When it last asked to be taken in.
     pub(super) joined: Option<Time>,
+    /// How far it is in this epoch, and since when.
+    pub(super) standing: Standing,
+    pub(super) moved: Time,
 }
 
 impl Peer {
@@ -37,6 +40,8 @@ impl Peer {
             apart_since: None,
             index: 0,
             joined: None,
+            standing: Standing::default(),
+            moved: now,
         }
     }
 }
@@ -66,9 +71,14 @@ impl Machine {
     pub(super) fn hear(&mut self, from: NodeId, life: Incarnation, letter: Letter) {
         let Letter { epoch, body, .. } = letter;
         match body {
-            Body::Beat { index, granted, hears } => self.hear_beat((from, life), epoch, index, granted, hears),
+            Body::Beat { index, granted, hears, standing } => {
+                self.hear_beat((from, life), epoch, index, granted, hears);
+                if epoch == self.epoch {
+                    self.hear_standing(from, standing);
+                }
+            }
             Body::Join { granted, hears } => self.hear_join((from, life), granted, hears),
-            Body::Begin(config) => self.hear_begin(*config),
+            Body::Begin(config) => self.hear_begin(from, *config),
             Body::Expelled => self.hear_expelled(epoch),
             Body::Query(ballot) if epoch >= self.epoch => self.answer_query(from, epoch, ballot),
             body => {
@@ -151,11 +161,26 @@ impl Machine {
         }
     }
 
-    fn hear_begin(&mut self, config: Config) {
+    fn hear_begin(&mut self, from: NodeId, config: Config) {
         let newer = config.epoch > self.epoch && config.branch == self.branch;
-        if newer && config.has(self.me, self.life) {
-            self.install(config);
+        if !newer || !config.has(self.me, self.life) {
+            return;
         }
+        if self.may_follow(&config) {
+            self.install(config);
+        } else {
+            self.object_to(from, format!("{} begins with a chain that is not this one", config.epoch));
+        }
+    }
+
+    /// Whether a configuration can be a later one of this run: it holds every decision that counts here.
+    fn may_follow(&self, config: &Config) -> bool {
+        let head = self.chain.head;
+        let same = |decision: &super::Decision| {
+            self.chain.log.get(&decision.index).is_none_or(|known| known.hash() == decision.hash())
+        };
+        let at_end = config.head.index > head.index || config.head == head;
+        config.is_sound() && config.head.index >= head.index && at_end && config.log.iter().all(same)
     }
 
     fn hear_expelled(&mut self, epoch: Epoch) {
@@ -189,6 +214,7 @@ impl Machine {
             self.resend_at = self.now.plus(self.options.resend_ns);
             self.resend_member();
             self.resend_chair();
+            self.watch_standing();
             self.tend_succession();
         }
     }
@@ -196,7 +222,10 @@ impl Machine {
     fn beat(&mut self) {
         let hears = self.hears();
         let body = match &self.config {
-            Some(_) => Body::Beat { index: self.chain.head.index, granted: self.granted, hears },
+            Some(_) => {
+                let standing = self.standing.clone();
+                Body::Beat { index: self.chain.head.index, granted: self.granted, hears, standing }
+            }
             None => Body::Join { granted: self.granted, hears },
         };
         let others: Vec<NodeId> = self.roster.iter().copied().filter(|node| *node != self.me).collect();
@@ -262,6 +291,13 @@ impl Machine {
         members.filter_map(|node| self.peers.get(&node)?.apart_since).any(too_long)
     }
 
+    /// This node did not listen for a while: what it took for silence was its own sleep.
+    pub(super) fn excuse(&mut self, ns: u64) {
+        if ns > BEATS_HEARD / 2 * self.options.beat_ns {
+            self.peers.values_mut().for_each(|peer| peer.detector.excuse(ns, self.options.suspect_ns_max));
+        }
+    }
+
     /// A new epoch gives everybody time to be heard.
     pub(super) fn restart_detectors(&mut self, config: &Config) {
         for (node, life) in &config.members {
@@ -270,7 +306,8 @@ impl Machine {
             if peer.life < *life {
                 *peer = fresh;
             } else {
-                peer.detector = fresh.detector;
+                peer.detector.restart(self.now);
+                (peer.standing, peer.moved) = (fresh.standing, self.now);
                 peer.apart_since = None;
                 peer.index = 0;
             }

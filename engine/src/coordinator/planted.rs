@@ -43,6 +43,12 @@ pub enum Planted {
     AcceptsSentOnce,
     /// A step begins that was not granted.
     GrantIgnored,
+    /// Somebody who is accused again and again stays.
+    AccusedStays,
+    /// Every accuser is believed, as often as it likes.
+    AccusersAlwaysBelieved,
+    /// Nobody notices that nothing moves.
+    StandsStill,
 }
 
 /// All of them.
@@ -67,4 +73,7 @@ pub const ALL: &[Planted] = &[
     Planted::VotesSentOnce,
     Planted::AcceptsSentOnce,
     Planted::GrantIgnored,
+    Planted::AccusedStays,
+    Planted::AccusersAlwaysBelieved,
+    Planted::StandsStill,
 ];

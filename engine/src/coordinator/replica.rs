@@ -39,13 +39,17 @@ impl Machine {
         }
         let (index, hash) = (decision.index, decision.hash());
         if index > self.chain.head.index {
-            assert_eq!(decision.config, self.config_hash, "{}: a decision of another epoch", self.me);
             let known = self.chain.stored.get(&index).map(Decision::hash);
-            assert!(known.is_none_or(|known| known == hash), "{}: two decisions at {index}", self.me);
+            let other = known.is_some_and(|known| known != hash);
+            let full = known.is_none() && self.chain.stored.len() >= STORED_MAX;
+            if decision.config != self.config_hash || other || full {
+                self.object_to(from, format!("a decision at {index} that is none: other {other}, too many {full}"));
+                return;
+            }
             self.chain.stored.insert(index, decision);
-            assert!(self.chain.stored.len() <= STORED_MAX, "{}: {} stored", self.me, self.chain.stored.len());
         } else if self.chain.log.get(&index).is_some_and(|known| known.hash() != hash) {
-            panic!("{}: two decisions at {index}", self.me);
+            self.object_to(from, format!("two decisions at {index}"));
+            return;
         }
         self.send(from, Body::Accepted { index, hash });
     }

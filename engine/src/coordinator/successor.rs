@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Ballot, Body, Config, CopyRecord, Decision, Head, LOG_MAX, Machine, Output, Report, Then, Verdict,
-    member::COPIES_MAX, planted::Planted, replicas_of,
+    Ballot, Body, Cause, Config, CopyRecord, Decision, Head, LOG_MAX, Machine, Output, Report, Then, Verdict,
+    member::COPIES_MAX, offence::Offence, planted::Planted, replicas_of,
 };
 use crate::wire::{Epoch, Incarnation, NodeId, Time};
 
@@ -40,6 +40,16 @@ struct Base {
     notes: Vec<u8>,
 }
 
+impl Base {
+    /// What a step was undone for that ended this epoch, if somebody was accused.
+    fn offence(&self, epoch: Epoch) -> Option<&Offence> {
+        match &self.log.last().filter(|last| last.epoch == epoch)?.verdict {
+            Verdict::Undo { cause: Cause::Offence(offence), .. } => Some(offence),
+            _ => None,
+        }
+    }
+}
+
 /// The step of a copy, and who takes which partition.
 type Restart = (CopyRecord, BTreeMap<NodeId, NodeId>);
 
@@ -69,13 +79,11 @@ impl Machine {
         if config.is_over() {
             return None;
         }
-        if let Some(chair) = &self.chair {
-            let recomputed = !chair.isolate.is_empty() || chair.trouble.is_some();
-            if recomputed || self.must_take_again() {
-                return Some(0);
-            }
+        let over = self.found.something() || self.must_take_again();
+        if over && rank == 0 {
+            return Some(0);
         }
-        if self.acceptor.is_sealed() || self.must_take_again() {
+        if over || self.acceptor.is_sealed() || self.accuses_in_vain() {
             return Some(patience * (1 + rank));
         }
         if rank > 0 {
@@ -251,7 +259,7 @@ impl Machine {
     /// The successor of this epoch, from what was promised and reported; nothing if a partition cannot be had, for now.
     fn write_config(&mut self) -> Option<Config> {
         let base = self.base();
-        let isolated = self.isolated(&base);
+        let (isolated, believed) = self.isolated(&base);
         let members = self.reachable(&isolated);
         if members.is_empty() {
             return None;
@@ -261,10 +269,13 @@ impl Machine {
         let (restart, adoption) = from_copy.or_else(|| may_start_over.then(|| self.start_over(&members)))?;
         let nodes: Vec<NodeId> = members.iter().map(|(node, _)| *node).collect();
         let coordinator = if nodes.contains(&self.me) { self.me } else { *nodes.first()? };
-        let trouble = self.chair.as_ref().and_then(|chair| chair.trouble.clone());
+        let trouble = self.found.trouble.clone();
+        let offences = self.remembered_offences(base.copy.step, base.offence(self.epoch));
         let config = self.current();
         let earlier = config.troubles.iter().filter(|_| trouble.is_some());
         let troubles = earlier.chain(&trouble).cloned().collect();
+        let stalled = self.found.stall.is_some();
+        let stalls_before = if base.head.step == config.head.step { config.stalls } else { 0 };
         Some(Config {
             branch: config.branch,
             epoch: Epoch(config.epoch.0 + 1),
@@ -281,6 +292,9 @@ impl Machine {
             next_boundary: base.head.step + 2,
             isolated,
             troubles,
+            offences,
+            believed,
+            stalls: if stalled { stalls_before + 1 } else { 0 },
         })
     }
 
@@ -307,18 +321,20 @@ impl Machine {
         Base { log, head, copy, notes }
     }
 
-    fn isolated(&self, base: &Base) -> BTreeMap<NodeId, String> {
-        let mut isolated = self.current().isolated.clone();
+    /// Who takes part no more, and why; and at whose word alone somebody was left out.
+    fn isolated(&self, base: &Base) -> (BTreeMap<NodeId, String>, BTreeSet<NodeId>) {
+        let config = self.current();
+        let (mut isolated, mut believed) = (config.isolated.clone(), config.believed.clone());
         if self.plants(Planted::IsolatedStays) {
-            return isolated;
+            return (isolated, believed);
         }
-        if let Some(chair) = &self.chair {
-            isolated.extend(chair.isolate.clone());
-        }
+        isolated.extend(self.found.isolate.clone());
         if let Some(Verdict::Undo { cause, then: Then::Isolate(node) }) = base.log.last().map(|last| &last.verdict) {
             isolated.insert(*node, cause.to_string());
         }
-        isolated
+        let offences = base.offence(self.epoch).into_iter().chain(&self.found.offence);
+        believed.extend(offences.filter(|offence| isolated.contains_key(&offence.of)).map(|offence| offence.by));
+        (isolated, believed)
     }
 
     /// Who can be a member: whoever reported, is not known to be wrong, and hears all the others.
@@ -406,6 +422,9 @@ impl Machine {
             next_boundary: self.chain.head.step + 2,
             isolated: config.isolated.clone(),
             troubles: Vec::new(),
+            offences: Vec::new(),
+            believed: BTreeSet::new(),
+            stalls: 0,
         };
         self.install(alone);
     }

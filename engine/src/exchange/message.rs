@@ -18,6 +18,14 @@ pub enum Kind {
     Migrants = 3,
 }
 
+impl Kind {
+    /// The kind of a number.
+    #[must_use]
+    pub fn of(number: u16) -> Option<Self> {
+        [Self::Halo, Self::Return, Self::Migrants].into_iter().find(|kind| *kind as u16 == number)
+    }
+}
+
 /// Words of a particle that changes hands: what it is, and the impulse that waits for it.
 const MIGRANT_WORDS: usize = 12;
 

@@ -42,6 +42,8 @@ pub enum Kind {
     Close = 25,
     /// From the client: still there.
     Ping = 26,
+    /// To the client: what happened here, for people.
+    Remarks = 27,
 }
 
 impl Kind {
@@ -60,6 +62,7 @@ impl Kind {
             Self::Kept,
             Self::Close,
             Self::Ping,
+            Self::Remarks,
         ];
         all.into_iter().find(|kind| *kind as u16 == number)
     }
@@ -68,7 +71,8 @@ impl Kind {
 /// Bytes of a message that is not made of particles, at most.
 pub const MESSAGE_BYTES_MAX: usize = 1 << 20;
 
-/// Steps may be taken up to `up_to`. The book and the record at the start go along, because nobody may decide without them.
+/// Steps may be taken up to `up_to`. The book and the record at the start go along, because nobody may decide without them; breaches
+/// of the past do not.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Grant {
     /// The last step of the protocol that is allowed.
@@ -77,9 +81,14 @@ pub struct Grant {
     pub history: History,
 }
 
+/// Breaches in one piece of news, at most.
+pub const NEWS_BREACHES_MAX: usize = 64;
+
 /// Where a run stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct News {
+    /// 0, or the branch of a node that an operator let go on alone.
+    pub branch: u64,
     /// The epoch, who decides in it, and who takes part.
     pub epoch: Epoch,
     /// Who decides.
@@ -94,14 +103,12 @@ pub struct News {
     pub root: u128,
     /// The book and the record; `None` before the first step.
     pub notes: Option<Notes>,
-    /// Breaches so far.
+    /// The newest breaches, [`NEWS_BREACHES_MAX`] at most: whoever hears news now and then has heard of those before.
     pub breaches: Vec<BreachReport>,
     /// Whether the run is over, by a breach or because it cannot go on.
     pub stopped: bool,
     /// Whether enough nodes are there to decide anything.
     pub can_decide: bool,
-    /// Why it cannot go on, or what else happened, for people.
-    pub remarks: Vec<String>,
 }
 
 /// The book and the record after a step: what whoever decides about the next one needs to know.

@@ -5,6 +5,7 @@
 
 pub mod judge;
 pub mod message;
+pub mod spent;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -14,8 +15,10 @@ use std::{
 use self::{
     judge::{Physics, read_notes},
     message::{
-        Ask, Counted, Extra, Grant, Kept, Kind, MESSAGE_BYTES_MAX, News, Snapshot, read_particles, write_particles,
+        Ask, Counted, Extra, Grant, Kept, Kind, MESSAGE_BYTES_MAX, NEWS_BREACHES_MAX, News, Snapshot, read_particles,
+        write_particles,
     },
+    spent::{Awaited, Idleness, Spent},
 };
 use crate::{
     audit::BreachReport,
@@ -23,17 +26,16 @@ use crate::{
     commit::Breaches,
     coordinator::{
         Account, AuditEvent, Boundary, Cause, Config, CopyRecord, CopyShare, Decision, Holding, Input, Letter, Machine,
-        Options, Output, Share, Verdict,
+        Options, Output, Share, Standing, Verdict,
     },
     ledger::Amounts,
-    metrics::Phases,
+    metrics::Stopwatch,
     node::{History, State},
     particle::{Names, Particle},
     partition::{
-        Common, Partition, Progress, Proposal,
-        cuts::{Cuts, Sketch},
-        keys::key,
-        share::Whole,
+        Common, Offence, Partition, Progress, Proposal,
+        cuts::Cuts,
+        share::{Whole, share_out},
     },
     snapshot::root::StateRoot,
     step::Clock,
@@ -50,17 +52,17 @@ pub struct Setup {
     pub nodes: Vec<(NodeId, Incarnation)>,
     /// Who owns what.
     pub cuts: Cuts,
+    /// The owner of each particle.
+    owners: Vec<NodeId>,
 }
 
 impl Setup {
     /// A setup in which all nodes own equally many particles.
     #[must_use]
     pub fn even(state: State, nodes: Vec<(NodeId, Incarnation)>) -> Self {
-        let bits = state.law.contract.position_bits();
-        let mut keys: Vec<u128> = state.particles.iter().map(|p| key(p.position.0, bits)).collect();
         let shares: Vec<(NodeId, u64)> = nodes.iter().map(|(node, _)| (*node, 1)).collect();
-        let cuts = Cuts::by_shares(&[Sketch::of(&mut keys)], &shares);
-        Self { state, nodes, cuts }
+        let (cuts, owners) = share_out(&state.particles, state.law.contract, &shares);
+        Self { state, nodes, cuts, owners }
     }
 
     fn common(&self) -> Common {
@@ -77,9 +79,8 @@ impl Setup {
 
     /// What a node owns at the start.
     fn particles_of(&self, node: NodeId) -> Vec<Particle> {
-        let bits = self.state.law.contract.position_bits();
-        let mine = |p: &&Particle| self.cuts.owner(key(p.position.0, bits)) == node;
-        self.state.particles.iter().filter(mine).copied().collect()
+        let owned = self.state.particles.iter().zip(&self.owners);
+        owned.filter(|(_, owner)| **owner == node).map(|(particle, _)| *particle).collect()
     }
 
     /// The copy of step 0 that everybody has.
@@ -133,6 +134,19 @@ const OTHERS_MAX: usize = 64;
 const SILENT_PHI_HUNDREDTHS: u32 = 1000;
 /// Remarks that are kept for the client, at most.
 const REMARKS_MAX: usize = 256;
+/// Blocks that are kept as evidence until the owner takes them, at most.
+const EVIDENCE_MAX: usize = 4;
+
+/// A block that could not be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    /// The epoch in which it was sent.
+    pub epoch: Epoch,
+    /// Who sent it.
+    pub of: NodeId,
+    /// The block.
+    pub block: Vec<u8>,
+}
 
 /// How long a step took to compute [ns].
 pub type Measure = Box<dyn Fn(&Proposal) -> u64 + Send>;
@@ -167,6 +181,14 @@ pub struct Member<T> {
     at: Option<Task>,
     snapshots: BTreeMap<u64, Snapshot>,
     copies: BTreeMap<(NodeId, u64), Snapshot>,
+    /// Whether somebody sent what cannot be used: nothing more is computed in this epoch.
+    offended: bool,
+    /// The blocks that were it, for the owner.
+    evidence: Vec<Evidence>,
+    /// Counts whatever moves.
+    moved: u64,
+    /// What the machine was told last.
+    stood: Standing,
     /// A copy that the buddy has yet to acknowledge.
     copying: Option<(Epoch, CopyShare)>,
     future: Vec<(NodeId, Tag, Vec<u8>)>,
@@ -180,8 +202,11 @@ pub struct Member<T> {
     effort_ns: u64,
     breaches: Breaches,
     remarks: Vec<String>,
+    /// How many of them the client was told.
+    remarks_told: usize,
     events: Vec<AuditEvent>,
-    phases: Phases,
+    spent: Spent,
+    idleness: Idleness,
     measure: Measure,
     granted: u64,
     news_at: Option<Time>,
@@ -265,6 +290,10 @@ impl<T: Transport> Member<T> {
             at: None,
             snapshots: BTreeMap::new(),
             copies: BTreeMap::new(),
+            offended: false,
+            evidence: Vec::new(),
+            moved: 0,
+            stood: Standing::default(),
             copying: None,
             future: Vec::new(),
             backlog: VecDeque::new(),
@@ -274,8 +303,10 @@ impl<T: Transport> Member<T> {
             effort_ns: 0,
             breaches: Breaches::default(),
             remarks: Vec::new(),
+            remarks_told: 0,
             events: Vec::new(),
-            phases: Phases::default(),
+            spent: Spent::default(),
+            idleness: Idleness::default(),
             measure: Box::new(|proposal| proposal.nanoseconds),
             granted: 0,
             news_at: None,
@@ -334,6 +365,11 @@ impl<T: Transport> Member<T> {
         std::mem::take(&mut self.events)
     }
 
+    /// Blocks that could not be used and that nobody has taken yet: what this node accuses others by.
+    pub fn take_evidence(&mut self) -> Vec<Evidence> {
+        std::mem::take(&mut self.evidence)
+    }
+
     /// What came and is none of a run's: sender, kind, contents.
     pub fn take_others(&mut self) -> Vec<(NodeId, u16, Vec<u8>)> {
         std::mem::take(&mut self.others)
@@ -364,8 +400,8 @@ impl<T: Transport> Member<T> {
 
     /// Where the time went.
     #[must_use]
-    pub fn phases(&self) -> &Phases {
-        &self.phases
+    pub fn spent(&self) -> &Spent {
+        &self.spent
     }
 
     /// The operator wants this node to go on without the others.
@@ -375,10 +411,10 @@ impl<T: Transport> Member<T> {
 
     /// Takes in what came, does what is due, and works a little.
     pub fn poll(&mut self, now: Time) -> Activity {
-        while let Some(event) = self.transport.poll(now) {
-            self.take(event, now);
-        }
+        self.idleness.end(&mut self.spent);
+        self.listen(now);
         if now >= self.machine.wake() {
+            self.report_standing(now);
             self.tell(Input::Tick, now);
         }
         self.begin_next();
@@ -386,16 +422,40 @@ impl<T: Transport> Member<T> {
         self.send_blocks();
         self.answer_collect();
         self.send_news(now, false);
+        self.send_remarks();
         // What was just posted goes out now, not after the next bit of work.
-        while let Some(event) = self.transport.poll(now) {
+        self.listen(now);
+        if busy || self.begins_at_once() {
+            return Activity::Busy;
+        }
+        self.idleness.begin(self.awaited());
+        Activity::Idle { until: self.machine.wake() }
+    }
+
+    fn listen(&mut self, now: Time) {
+        loop {
+            let watch = Stopwatch::start();
+            let event = self.transport.poll(now);
+            self.spent.transport += watch.seconds();
+            let Some(event) = event else { return };
             self.take(event, now);
         }
-        if busy || self.begins_at_once() { Activity::Busy } else { Activity::Idle { until: self.machine.wake() } }
+    }
+
+    /// What a member that has nothing to do waits for.
+    fn awaited(&self) -> Awaited {
+        if self.at.is_some() {
+            Awaited::Blocks
+        } else if self.machine.head().step < self.granted {
+            Awaited::Decision
+        } else {
+            Awaited::Client
+        }
     }
 
     fn begins_at_once(&self) -> bool {
         let free = self.at.is_none() || self.counts_in_vain();
-        free && self.partition.is_some() && (!self.tasks.is_empty() || self.may_count().is_some())
+        free && !self.offended && self.partition.is_some() && (!self.tasks.is_empty() || self.may_count().is_some())
     }
 
     /// Whether a count is under way that nobody waits for any more. It may never end: others may have left it out.
@@ -415,7 +475,12 @@ impl<T: Transport> Member<T> {
     }
 
     fn tell(&mut self, input: Input, now: Time) {
+        if let Input::Proposed { step, .. } = &input {
+            self.idleness.voted(*step);
+        }
+        let watch = Stopwatch::start();
         let outputs = self.machine.step(now, input);
+        self.spent.protocol += watch.seconds();
         self.obey(outputs, now);
     }
 
@@ -424,7 +489,7 @@ impl<T: Transport> Member<T> {
     fn take(&mut self, event: Event, now: Time) {
         match event {
             Event::Received { from, incarnation, tag, bytes } => match Kind::of(tag.kind) {
-                None if tag.kind < Kind::Letter as u16 => self.take_block(from, tag, bytes),
+                None if tag.kind < Kind::Letter as u16 => self.take_block(from, tag, bytes, now),
                 None => self.take_other(from, tag.kind, bytes),
                 Some(kind) => self.take_message(from, incarnation, kind, tag, &bytes, now),
             },
@@ -450,7 +515,7 @@ impl<T: Transport> Member<T> {
     }
 
     /// A block of a step, for the partition: now, or when its epoch begins here.
-    fn take_block(&mut self, from: NodeId, tag: Tag, bytes: Vec<u8>) {
+    fn take_block(&mut self, from: NodeId, tag: Tag, bytes: Vec<u8>, now: Time) {
         let epoch = self.machine.epoch();
         if tag.epoch > epoch {
             if self.future.iter().filter(|(sender, ..)| *sender == from).count() < FUTURE_BLOCKS_MAX {
@@ -461,10 +526,27 @@ impl<T: Transport> Member<T> {
             return;
         }
         if let Some(partition) = self.partition.as_mut().filter(|_| tag.epoch == epoch)
-            && let Err(offence) = partition.take(from, tag, bytes)
+            && !self.offended
         {
-            self.remark(offence.to_string());
+            self.moved += 1;
+            if let Err(offence) = partition.take(from, tag, bytes) {
+                self.accuse(offence, now);
+            }
         }
+    }
+
+    /// Nothing more can be computed in this epoch, and whose fault that is. It has proved who it is: its own code or memory is at fault.
+    fn accuse(&mut self, offence: Offence, now: Time) {
+        let Offence { from: of, what, block } = &offence;
+        let hash = blake3::hash(block);
+        let what = format!("it sent {} bytes (BLAKE3 {hash}) that cannot be used: {what}", block.len());
+        self.remark(format!("{of}: {what}"));
+        let epoch = self.machine.epoch();
+        if self.evidence.len() < EVIDENCE_MAX && !self.offended {
+            self.evidence.push(Evidence { epoch, of: *of, block: offence.block });
+        }
+        self.offended = true;
+        self.tell(Input::Offended { epoch, of: offence.from, what }, now);
     }
 
     fn take_message(&mut self, from: NodeId, incarnation: Incarnation, kind: Kind, tag: Tag, bytes: &[u8], now: Time) {
@@ -472,10 +554,16 @@ impl<T: Transport> Member<T> {
             self.client_heard_at = now;
         }
         let taken = match (kind, from == NodeId::CLIENT) {
-            (Kind::Letter, false) => Letter::from_bytes(bytes).map(|letter| {
-                self.tell(Input::Message { from, incarnation, letter: Box::new(letter) }, now);
-            }),
-            (Kind::Copy, false) => self.keep_copy(from, tag, bytes, now),
+            (Kind::Letter, false) => {
+                let watch = Stopwatch::start();
+                let letter = Letter::from_bytes(bytes);
+                self.spent.protocol += watch.seconds();
+                letter.map(|letter| self.tell(Input::Message { from, incarnation, letter: Box::new(letter) }, now))
+            }
+            (Kind::Copy, false) => {
+                self.keep_copy(from, tag, bytes, now);
+                Ok(())
+            }
             (Kind::Kept, false) => {
                 decode(bytes, "receipt", MESSAGE_BYTES_MAX).map(|kept| self.copy_kept(from, kept, now))
             }
@@ -518,7 +606,12 @@ impl<T: Transport> Member<T> {
     fn obey(&mut self, outputs: Vec<Output>, now: Time) {
         for output in outputs {
             match output {
-                Output::Send { to, letter } => self.post_letter(to, Kind::Letter, letter.to_bytes()),
+                Output::Send { to, letter } => {
+                    let watch = Stopwatch::start();
+                    let bytes = letter.to_bytes();
+                    self.spent.protocol += watch.seconds();
+                    self.post_letter(to, Kind::Letter, bytes);
+                }
                 Output::Start(config) => self.start(&config, now),
                 Output::Compute { step } => self.tasks.push_back(Task::Step(step)),
                 Output::Commit(decision) => self.commit(&decision),
@@ -561,20 +654,22 @@ impl<T: Transport> Member<T> {
         false
     }
 
-    /// Posts what may get lost, because it is sent again as long as it matters. No epoch cancels it: so only so much may wait for a peer
+    /// Posts what may get lost, because it is sent again as long as it matters; says whether it was posted. No epoch cancels it: so only so much may wait for a peer
     /// that is dead, or cut off.
-    fn post_letter(&mut self, to: NodeId, kind: Kind, bytes: Vec<u8>) {
+    fn post_letter(&mut self, to: NodeId, kind: Kind, bytes: Vec<u8>) -> bool {
         self.letters += 1;
         let waiting = self.waiting.entry(to).or_default();
         let (length, bytes_waiting) = (bytes.len(), waiting.values().sum::<usize>());
         let fits = waiting.is_empty() || bytes_waiting + length <= LETTER_BYTES_WAITING_MAX;
         if waiting.len() >= LETTERS_WAITING_MAX || !fits {
-            return;
+            return false;
         }
         let number = self.letters;
-        if self.post(to, Tag { epoch: LETTERS, step: number, kind: kind as u16, part: 0 }, bytes) {
+        let posted = self.post(to, Tag { epoch: LETTERS, step: number, kind: kind as u16, part: 0 }, bytes);
+        if posted {
             self.waiting.entry(to).or_default().insert(number, length);
         }
+        posted
     }
 
     /// Posts what must arrive if the epoch is to go on: when there is no room for it, it waits here.
@@ -599,6 +694,8 @@ impl<T: Transport> Member<T> {
         self.transport.cancel_before(config.epoch);
         self.tasks.clear();
         self.at = None;
+        self.offended = false;
+        self.stood = Standing::default();
         self.copying = None;
         self.here = None;
         self.backlog.clear();
@@ -626,7 +723,7 @@ impl<T: Transport> Member<T> {
         self.partition = Some(partition);
         // Its own snapshot of that step stays what it was: what it adopted is kept as a copy, and the next epoch may begin there again.
         let future = std::mem::take(&mut self.future);
-        future.into_iter().for_each(|(from, tag, bytes)| self.take_block(from, tag, bytes));
+        future.into_iter().for_each(|(from, tag, bytes)| self.take_block(from, tag, bytes, now));
         let share = Share { held, gained: Vec::new(), root, extra: encode(&Extra::default()), work_ns: 0 };
         self.tell(Input::Proposed { epoch: config.epoch, step, share }, now);
     }
@@ -643,6 +740,7 @@ impl<T: Transport> Member<T> {
 
     fn commit(&mut self, decision: &Decision) {
         self.partition.as_mut().expect("it proposed the step").commit();
+        self.idleness.decided(decision.step, &mut self.spent);
         self.here = Some(decision.step);
         self.next_boundary = decision.next_boundary;
         match &decision.verdict {
@@ -674,7 +772,9 @@ impl<T: Transport> Member<T> {
                 Cause::Violation { breach, .. } | Cause::Judged(breach) => {
                     self.breached(decision.step, breach.clone(), true);
                 }
-                Cause::Entry(fault) => self.remark(format!("step {}: {fault}", self.start.after(decision.step))),
+                Cause::Entry(_) | Cause::Offence(_) => {
+                    self.remark(format!("step {}: {cause}", self.start.after(decision.step)));
+                }
             }
         } else {
             self.remark(format!("step {} is taken again: {cause}", self.start.after(decision.step)));
@@ -704,7 +804,7 @@ impl<T: Transport> Member<T> {
             partition.abandon_count();
             self.at = None;
         }
-        if self.at.is_some() {
+        if self.at.is_some() || self.offended {
             return;
         }
         let Some(task) = self.tasks.pop_front().or(counts.map(Task::Count)) else { return };
@@ -729,20 +829,38 @@ impl<T: Transport> Member<T> {
 
     /// Whether there is more to do.
     fn work(&mut self, now: Time) -> bool {
-        let Some(partition) = self.partition.as_mut().filter(|_| self.at.is_some()) else { return false };
+        let may = self.at.is_some() && !self.offended;
+        let Some(partition) = self.partition.as_mut().filter(|_| may) else { return false };
         let progress = partition.work();
-        self.phases.add_all(&partition.take_phases());
+        self.spent.phases.add_all(&partition.take_phases());
         match progress {
-            Ok(Progress::Working) => return true,
-            Ok(Progress::Waiting | Progress::Idle) => return false,
-            Ok(ended) => self.end_task(ended, now),
-            Err(offence) => {
-                // The sender has proved who it is: its own code or memory is at fault.
-                self.remark(offence.to_string());
-                return false;
+            Ok(Progress::Working) => {
+                self.moved += 1;
+                return true;
             }
+            Ok(Progress::Waiting | Progress::Idle) => return false,
+            Ok(ended) => {
+                self.moved += 1;
+                self.end_task(ended, now);
+            }
+            Err(offence) => self.accuse(offence, now),
         }
         true
+    }
+
+    /// Tells the machine how far the work is.
+    fn report_standing(&mut self, now: Time) {
+        let progress = self.moved.wrapping_add(self.transport.parts_received());
+        let buddy = self.machine.config().and_then(|config| config.buddy(self.me));
+        let copying = self.copying.as_ref().zip(buddy).map(|((_, copy), buddy)| ((copy.step, u16::MAX), vec![buddy]));
+        let waits = self.partition.as_ref().and_then(Partition::waits_for).or(copying);
+        let rest = Standing { progress, ..Standing::default() };
+        let standing = waits.map_or(rest, |(at, waits_for)| Standing { progress, at, waits_for });
+        if self.stood != standing {
+            self.stood = standing.clone();
+            let epoch = self.machine.epoch();
+            self.tell(Input::Standing { epoch, standing }, now);
+        }
     }
 
     fn end_task(&mut self, ended: Progress, now: Time) {
@@ -806,25 +924,30 @@ impl<T: Transport> Member<T> {
     }
 
     /// Keeps what another node owns.
-    fn keep_copy(&mut self, owner: NodeId, tag: Tag, bytes: &[u8], now: Time) -> Result<(), crate::wire::DecodeError> {
+    fn keep_copy(&mut self, owner: NodeId, tag: Tag, bytes: &[u8], now: Time) {
         let config = self.machine.config().filter(|config| tag.epoch == config.epoch);
         let Some(config) =
             config.filter(|config| config.buddy(owner) == Some(self.me) && tag.step > config.restart.step)
         else {
-            return Ok(());
+            return;
         };
         let members: Vec<NodeId> = config.nodes().collect();
-        let (cuts, particles) = read_particles::<Cuts>(bytes)?;
-        if !cuts.sound_for(&members) {
-            self.remark(format!("{owner} sent a copy with cuts that cannot be used"));
-            return Ok(());
-        }
+        let read = read_particles::<Cuts>(bytes).map_err(|error| error.to_string());
+        let sound = |(cuts, _): &(Cuts, Vec<Particle>)| {
+            if cuts.sound_for(&members) { Ok(()) } else { Err("a copy with cuts that cannot be used".to_owned()) }
+        };
+        let (cuts, particles) = match read.and_then(|copy| sound(&copy).map(|()| copy)) {
+            Ok(copy) => copy,
+            Err(what) => {
+                self.accuse(Offence { from: owner, what, block: bytes.to_vec() }, now);
+                return;
+            }
+        };
         let root = StateRoot::of_particles(&particles).0;
         self.copies.insert((owner, tag.step), Snapshot { cuts, particles });
         self.tell(Input::Stored { owner, step: tag.step }, now);
         let receipt = Tag { kind: Kind::Kept as u16, ..tag };
         self.post_surely(owner, receipt, encode(&Kept { step: tag.step, root }));
-        Ok(())
     }
 
     fn copy_kept(&mut self, from: NodeId, kept: Kept, now: Time) {
@@ -837,7 +960,8 @@ impl<T: Transport> Member<T> {
         if copy.share.root == kept.root {
             self.tell(Input::Copied { epoch, copy }, now);
         } else {
-            self.remark(format!("{from} keeps another copy of step {} than was sent to it", kept.step));
+            let what = format!("it keeps another copy of step {} than was sent to it", kept.step);
+            self.accuse(Offence { from, what, block: encode(&kept) }, now);
         }
     }
 
@@ -870,6 +994,14 @@ impl<T: Transport> Member<T> {
         config.replicas.iter().filter(here).count() >= config.majority()
     }
 
+    /// Tells the client what happened here, once.
+    fn send_remarks(&mut self) {
+        let new = &self.remarks[self.remarks_told..];
+        if !new.is_empty() && self.post_letter(NodeId::CLIENT, Kind::Remarks, encode(&new)) {
+            self.remarks_told = self.remarks.len();
+        }
+    }
+
     /// Tells the client where the run stands, if this node decides: now and then, at once when the last allowed step is done, and when it
     /// asks.
     fn send_news(&mut self, now: Time, asked: bool) {
@@ -878,6 +1010,7 @@ impl<T: Transport> Member<T> {
         let done = head.step >= self.granted || self.stopped;
         let due = self.news_at.is_none_or(|at| now >= at.plus(if done { 20 * NEWS_NS } else { NEWS_NS }));
         let news = News {
+            branch: config.branch,
             epoch: config.epoch,
             coordinator: config.coordinator,
             members: config.nodes().collect(),
@@ -888,15 +1021,15 @@ impl<T: Transport> Member<T> {
             breaches: Vec::new(),
             stopped: self.stopped,
             can_decide: self.can_decide(config),
-            remarks: Vec::new(),
         };
         let mark = (news.step >= self.granted, news.stopped, news.epoch);
         if !(due || asked || self.told != Some(mark)) {
             return;
         }
         (self.news_at, self.told) = (Some(now), Some(mark));
-        let (breaches, remarks) = (self.breaches.reports.clone(), self.remarks.clone());
-        let news = News { notes: read_notes(self.machine.notes()), breaches, remarks, ..news };
+        let known = &self.breaches.reports;
+        let breaches = known[known.len().saturating_sub(NEWS_BREACHES_MAX)..].to_vec();
+        let news = News { notes: read_notes(self.machine.notes()), breaches, ..news };
         self.post_letter(NodeId::CLIENT, Kind::News, encode(&news));
     }
 }

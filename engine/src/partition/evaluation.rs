@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Offence, Partition, Progress, share::RecountShare};
 use crate::{
-    backend::deal::Deal,
+    backend::{deal::Deal, fast::FastWork},
     contract::Contract,
     exchange::{
         Pairing, Segment,
@@ -27,6 +27,8 @@ use crate::{
 
 /// Pairs for each thread between two looks at the network: about two milliseconds.
 const PAIRS_A_TURN: usize = 2_000_000;
+/// The same for blocks of `fast32`.
+const FAST_PAIRS_A_TURN: usize = 2 * PAIRS_A_TURN;
 
 /// What both sides of each link know of what went over it. It begins anew when particles change hands.
 #[derive(Clone, Debug, Default)]
@@ -81,8 +83,10 @@ pub(super) struct Evaluation {
     halos: BTreeSet<NodeId>,
     returns: BTreeSet<NodeId>,
     tiles: Vec<Tiles>,
-    /// All guests are evaluated at once, when all are there.
+    /// All guests are evaluated together, when all are there.
     at_once: bool,
+    /// What is done of that.
+    together: Option<Box<FastWork>>,
     /// One value a row of the arena, if impulses are evaluated.
     sums: [Vec<i64>; 3],
     binding: i128,
@@ -138,6 +142,7 @@ impl Partition {
             returns: BTreeSet::new(),
             tiles: if at_once { Vec::new() } else { vec![Tiles { guest: None, deal, done: 0 }] },
             at_once,
+            together: None,
             sums: std::array::from_fn(|_| vec![0; self.links.arena.rows()]),
             binding: 0,
             overflow: None,
@@ -208,8 +213,7 @@ impl Partition {
             self.send_home(evaluation, tiles.guest.expect("it has guests"));
         }
         if evaluation.at_once && evaluation.halos.is_empty() {
-            self.do_all_at_once(evaluation);
-            evaluation.at_once = false;
+            self.do_some_of_all(evaluation);
             return Ok(Some(Progress::Working));
         }
         let over = evaluation.halos.is_empty() && evaluation.returns.is_empty();
@@ -227,7 +231,7 @@ impl Partition {
             let new = known.is_none();
             let predictor = self.links.halos_in.entry((node, part)).or_default();
             let read = message::read_halo(&bytes, known, predictor);
-            let positions = read.map_err(|error| Offence::of(node, &error))?;
+            let positions = read.map_err(|error| Offence::of(node, &error, bytes))?;
             if new {
                 self.links.arena.seat(node, known.as_ref().expect("a first halo says who they are"));
             }
@@ -294,21 +298,38 @@ impl Partition {
     }
 
     /// Under `fast32` blocks are made of all bodies: each node evaluates its part of them.
-    fn do_all_at_once(&mut self, evaluation: &mut Evaluation) {
+    fn do_some_of_all(&mut self, evaluation: &mut Evaluation) {
         let Purpose::Impulses(kick) = evaluation.purpose else { unreachable!("energies are counted tile by tile") };
         let watch = Stopwatch::start();
+        let arena = &self.links.arena;
+        let field = arena.field(self.common.sources);
+        let begun = evaluation.together.take().or_else(|| self.begin_all(kick).map(Box::new));
+        let more = begun.and_then(|mut work| {
+            let more = work.advance(&self.cpu, &field, FAST_PAIRS_A_TURN * self.cpu.threads());
+            if more {
+                return Some(work);
+            }
+            let done = work.end(&mut evaluation.sums);
+            evaluation.name(done.err().map(|pair| arena.pair([pair.row, pair.column])));
+            None
+        });
+        evaluation.at_once = more.is_some();
+        evaluation.together = more;
+        self.phases.add(Phase::Force, watch.seconds());
+        self.busy += watch.seconds();
+        if !evaluation.at_once {
+            let guests = self.links.pairing.guests.clone();
+            guests.into_iter().for_each(|guest| self.send_home(evaluation, guest));
+        }
+    }
+
+    fn begin_all(&self, kick: Kick) -> Option<FastWork> {
         let arena = &self.links.arena;
         let rows =
             |of: fn(Group) -> crate::exchange::field::Rows| arena.groups().map(|group| of(group).real()).collect();
         let rows = [rows(|group| group.sources), rows(|group| group.tests)];
         let me = self.members.iter().position(|&node| node == self.me).expect("a member");
-        let field = arena.field(self.common.sources);
-        let done = self.cpu.add_fast_impulses(&field, rows, (me, self.members.len()), kick, &mut evaluation.sums);
-        evaluation.name(done.err().map(|pair| arena.pair([pair.row, pair.column])));
-        self.phases.add(Phase::Force, watch.seconds());
-        self.busy += watch.seconds();
-        let guests = self.links.pairing.guests.clone();
-        guests.into_iter().for_each(|guest| self.send_home(evaluation, guest));
+        FastWork::begin(&arena.field(self.common.sources), rows, (me, self.members.len()), kick)
     }
 
     /// Sends guests their impulses; what their sources got, the own sources gave.
@@ -349,7 +370,7 @@ impl Partition {
             let rows = own_rows(&self.set, segment);
             let predictor = self.links.returns_in.entry((node, part)).or_default();
             let read = message::read_impulses(&bytes, rows.clone().count(), predictor);
-            let sums = read.map_err(|error| Offence::of(node, &error))?;
+            let sums = read.map_err(|error| Offence::of(node, &error, bytes))?;
             let sources = segment.of(self.set.sources);
             let positions = self.set.position.each_ref().map(|axis| &axis[sources.clone()]);
             let taken = sums.each_ref().map(|axis| &axis[..sources.len()]);
@@ -387,6 +408,11 @@ impl Partition {
 }
 
 impl Evaluation {
+    /// Where it is in the run, and whose positions or impulses are awaited. Energy is counted after all stages of a step.
+    pub(super) fn waits_for(&self) -> ((u64, u16), Vec<NodeId>) {
+        ((self.step, self.part), self.halos.union(&self.returns).copied().collect())
+    }
+
     /// Remembers the lowest pair that is out of range.
     fn name(&mut self, pair: Option<[u64; 2]>) {
         self.overflow = self.overflow.into_iter().chain(pair).min();

@@ -27,6 +27,13 @@ pub(super) struct Handover {
     left: BTreeSet<u64>,
 }
 
+impl Handover {
+    /// Where it is in the run, and who has not sent yet. It comes after all stages of its step.
+    pub(super) fn waits_for(&self) -> ((u64, u16), Vec<NodeId>) {
+        ((self.step, u16::MAX), self.waiting.iter().copied().collect())
+    }
+}
+
 impl Partition {
     /// Begins to hand over what belongs to others after `step`: by new cuts, or by those that there are. What changes hands is part of
     /// the next step.
@@ -100,7 +107,7 @@ impl Partition {
                 Ok(migrants) => migrants,
                 Err(error) => {
                     self.handover = Some(handover);
-                    return Err(Offence::of(node, &error));
+                    return Err(Offence::of(node, &error, bytes));
                 }
             };
             handover.arrived.extend(migrants.into_iter().map(|migrant| (node, migrant)));

@@ -105,11 +105,13 @@ pub struct Offence {
     pub from: NodeId,
     /// What was wrong.
     pub what: String,
+    /// The block itself.
+    pub block: Vec<u8>,
 }
 
 impl Offence {
-    fn of(from: NodeId, error: &ColumnError) -> Self {
-        Self { from, what: error.to_string() }
+    fn of(from: NodeId, error: &ColumnError, block: Vec<u8>) -> Self {
+        Self { from, what: error.to_string(), block }
     }
 }
 
@@ -450,6 +452,17 @@ impl Partition {
         self.links = evaluation::Links::new(pairing(&self.members, self.me), &self.set);
     }
 
+    /// Where it is (step, stage), and from whom blocks are awaited there: without them nothing can be done, if the last [`Progress`] was
+    /// [`Progress::Waiting`]. Whoever is farther has sent what is awaited.
+    #[must_use]
+    pub fn waits_for(&self) -> Option<((u64, u16), Vec<NodeId>)> {
+        match (&self.handover, &self.evaluation) {
+            (Some(handover), _) => Some(handover.waits_for()),
+            (None, Some(evaluation)) => Some(evaluation.waits_for()),
+            (None, None) => None,
+        }
+    }
+
     fn assert_at_rest(&self) {
         let busy = self.walk.is_some() || self.evaluation.is_some() || self.handover.is_some();
         assert!(!busy, "{} is in the middle of something", self.me);
@@ -465,30 +478,27 @@ impl Partition {
     /// # Errors
     /// If no correct peer would have sent it.
     pub fn take(&mut self, from: NodeId, tag: Tag, bytes: Vec<u8>) -> Result<(), Offence> {
-        let refuse = |what: String| Err(Offence { from, what });
         if tag.epoch != self.epoch {
             return Ok(());
         }
+        let offence = |what: String, block| Err(Offence { from, what, block });
         if !self.members.contains(&from) || from == self.me {
-            return refuse("it owns nothing".into());
+            return offence("it owns nothing".into(), bytes);
         }
-        let kind = match tag.kind {
-            k if k == Kind::Halo as u16 => Kind::Halo,
-            k if k == Kind::Return as u16 => Kind::Return,
-            k if k == Kind::Migrants as u16 => Kind::Migrants,
-            other => return refuse(format!("kind {other}")),
-        };
+        let Some(kind) = Kind::of(tag.kind) else { return offence(format!("kind {}", tag.kind), bytes) };
         if tag.part & COUNT != 0 {
             self.take_for_count((kind, tag.step, tag.part, from), bytes);
             return Ok(());
         }
         let waits = |(_, _, part, sender): &&(Kind, u64, u16, NodeId)| *sender == from && part & COUNT == 0;
         if self.early.keys().filter(waits).count() >= EARLY_BLOCKS_MAX {
-            return refuse(format!("{EARLY_BLOCKS_MAX} of its blocks wait already"));
+            return offence(format!("{EARLY_BLOCKS_MAX} of its blocks wait already"), bytes);
         }
         match self.early.insert((kind, tag.step, tag.part, from), bytes) {
             None => Ok(()),
-            Some(_) => refuse(format!("two blocks of kind {} for step {} part {}", tag.kind, tag.step, tag.part)),
+            Some(first) => {
+                offence(format!("two blocks of kind {} for step {} part {}", tag.kind, tag.step, tag.part), first)
+            }
         }
     }
 

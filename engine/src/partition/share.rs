@@ -1,13 +1,19 @@
-//! What a partition says of a step: its share of everything that is audited over all of them.
+//! Who gets which share of the particles at the start, and what a partition says of a step: its share of everything that is audited
+//! over all of them.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::{
+    cuts::{Cuts, Sketch},
+    keys::key,
+};
 use crate::{
     advance::Book,
     audit::{self, Breach, Centre, Recount, Rules},
     backend::cpu::Cpu,
+    contract::Contract,
     force::Law,
     integrator::Splitting,
     ledger::{Amounts, Ledger},
@@ -17,6 +23,20 @@ use crate::{
     snapshot::root::StateRoot,
     wire::NodeId,
 };
+
+/// Cuts by which each node owns its share of these particles, and the owner of each particle. Keys are made once, whatever the number of
+/// nodes.
+///
+/// # Panics
+/// If nobody has a share.
+#[must_use]
+pub fn share_out(particles: &[Particle], contract: Contract, shares: &[(NodeId, u64)]) -> (Cuts, Vec<NodeId>) {
+    let bits = contract.position_bits();
+    let keys: Vec<u128> = particles.iter().map(|particle| key(particle.position.0, bits)).collect();
+    let cuts = Cuts::by_shares(&[Sketch::of(&mut keys.clone())], shares);
+    let owners = keys.into_iter().map(|key| cuts.owner(key)).collect();
+    (cuts, owners)
+}
 
 /// A run as a whole, before it is cut into partitions.
 #[derive(Clone, Copy, Debug)]

@@ -94,6 +94,11 @@ pub trait Engine: Debug {
         1
     }
 
+    /// 0 for the run itself; another number where an operator let one node go on without the others: a branch of its own.
+    fn branch(&self) -> u64 {
+        0
+    }
+
     /// Tells whoever takes part that the run is over.
     fn close(&mut self) {}
 

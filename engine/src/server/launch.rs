@@ -17,7 +17,7 @@ use crate::{
         message::{MESSAGE_BYTES_MAX, write_particles},
     },
     metrics::Stopwatch,
-    node::State,
+    node::{History, State},
     particle::Particle,
     remote::Remote,
     security::keys::{PublicKey, SecretKey},
@@ -98,7 +98,8 @@ pub fn launch(
         names: state.names.0.clone(),
         quanta: state.quanta,
         step: state.clock.step,
-        history: state.history.clone(),
+        // The client remembers breaches of the past; there may be many.
+        history: state.history.clone().map(|history| History { breaches: Vec::new(), ..history }),
         root: root.0,
         seats: servers.iter().map(|s| Seat { key: s.key.to_string(), address: s.address.to_string() }).collect(),
         you: 0,
@@ -203,9 +204,26 @@ fn begin(line: &mut Line, servers: &[Address], begin: &Begin) -> Result<(), Laun
 /// # Errors
 /// If there is no socket.
 pub fn ask(servers: &[Address], secret: &SecretKey, seconds: f64) -> Result<BTreeMap<usize, Status>, LaunchError> {
+    converse(servers, secret, seconds, Kind::Ask)
+}
+
+/// Tells a server that takes part in a run to go on without the others, in a branch of its own; nothing if it does not answer.
+///
+/// # Errors
+/// If there is no socket.
+pub fn alone(server: Address, secret: &SecretKey, seconds: f64) -> Result<Option<Status>, LaunchError> {
+    Ok(converse(&[server], secret, seconds, Kind::Alone)?.remove(&0))
+}
+
+fn converse(
+    servers: &[Address],
+    secret: &SecretKey,
+    seconds: f64,
+    what: Kind,
+) -> Result<BTreeMap<usize, Status>, LaunchError> {
     // Not as the client of a run: nobody here may be taken for one.
     let mut line = Line::open(from_here(servers), secret, (None, new_life()), &table(servers))?;
-    (0..servers.len() as u16).for_each(|k| line.send(NodeId(k), Kind::Ask, &()));
+    (0..servers.len() as u16).for_each(|k| line.send(NodeId(k), what, &()));
     let (mut answers, watch) = (BTreeMap::new(), Stopwatch::start());
     while answers.len() < servers.len() && watch.seconds() < seconds {
         for event in line.listen() {

@@ -18,13 +18,15 @@ pub enum Kind {
     Ask = 35,
     /// The answer.
     Status = 36,
+    /// From an operator: go on without the others, in a branch of your own. The answer is a [`Kind::Status`].
+    Alone = 38,
 }
 
 impl Kind {
     /// The kind of a number.
     #[must_use]
     pub fn of(number: u16) -> Option<Self> {
-        let all = [Self::Open, Self::Opened, Self::Begin, Self::Ask, Self::Status];
+        let all = [Self::Open, Self::Opened, Self::Begin, Self::Ask, Self::Status, Self::Alone];
         all.into_iter().find(|kind| *kind as u16 == number)
     }
 }
@@ -125,6 +127,8 @@ pub struct RunStatus {
     pub node: u16,
     /// The epoch.
     pub epoch: u32,
+    /// Whether an operator let it go on alone, in a branch of its own.
+    pub alone: bool,
     /// Who decides, if this node is a member.
     pub coordinator: Option<u16>,
     /// Who takes part.

@@ -18,10 +18,10 @@ use super::{
 use crate::{
     audit_log::{self, Signer},
     backend::{cpu::Cpu, isa::Isa},
-    coordinator::{NODES_MAX, Options},
+    coordinator::{NODES_MAX, NOTES_BYTES_MAX, Options},
     member::{
         Activity, Member, Setup,
-        message::{MESSAGE_BYTES_MAX, read_particles},
+        message::{MESSAGE_BYTES_MAX, Notes, read_particles},
     },
     metrics::Stopwatch,
     node::State,
@@ -199,7 +199,7 @@ impl Server {
                             return Some(run);
                         }
                     }
-                    Some(Kind::Ask) => line.send(from, Kind::Status, &self.status(None)),
+                    Some(Kind::Ask | Kind::Alone) => line.send(from, Kind::Status, &self.status(None)),
                     _ => tracing::debug!("{from} sent a block of kind {} to a server that waits", tag.kind),
                 }
             }
@@ -280,6 +280,15 @@ impl Server {
         let mut state = spawn::state_of(&scenario, description.quanta, particles, names);
         state.clock.step = description.step;
         state.history.clone_from(&description.history);
+        let book =
+            state.history.as_ref().map(|history| Notes { ledger: history.ledger.clone(), drifts: history.drifts });
+        let bytes = book.map_or(0, |book| encode(&book).len());
+        if bytes > NOTES_BYTES_MAX / 2 {
+            return Err(format!(
+                "the book of the run so far has {bytes} bytes: at most {} may be",
+                NOTES_BYTES_MAX / 2
+            ));
+        }
         Ok(state)
     }
 
@@ -292,6 +301,7 @@ impl Server {
         let mut journal = self.journal(&booked).map_err(io::Error::other)?;
         let nodes = booked.lives.iter().enumerate().map(|(k, &life)| (NodeId(k as u16), Incarnation(life))).collect();
         let (name, start, joins) = (booked.state_name(), booked.state.clock, booked.description.joins);
+        let seats = booked.lives.len();
         let setup = Setup::even(booked.state, nodes);
         let options = options(booked.life);
         let watch = Stopwatch::start();
@@ -308,7 +318,12 @@ impl Server {
             let activity = member.poll(at);
             for (from, kind, _) in member.take_others() {
                 match Kind::of(kind) {
-                    Some(Kind::Ask) => {
+                    Some(asked @ (Kind::Ask | Kind::Alone)) => {
+                        // Members do not order each other about.
+                        if asked == Kind::Alone && usize::from(from.0) >= seats {
+                            tracing::warn!("an operator wants this node to go on alone");
+                            member.go_on_alone(at);
+                        }
                         let status = self.status(Some(run_status(&mut member, &name, start)));
                         member.post_message(from, Kind::Status as u16, encode(&status));
                     }
@@ -444,6 +459,7 @@ fn run_status<T: Transport>(member: &mut Member<T>, name: &str, start: crate::st
         name: name.to_owned(),
         node: member.me().0,
         epoch: machine.epoch().0,
+        alone: machine.branch() != 0,
         coordinator: machine.config().map(|config| config.coordinator.0),
         step: start.after(machine.committed()),
         root: StateRoot(machine.head().root).to_string(),

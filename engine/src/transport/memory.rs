@@ -147,6 +147,10 @@ impl Transport for Loopback {
         Some(Event::Received { from, incarnation: Incarnation(0), tag, bytes })
     }
 
+    fn parts_received(&self) -> u64 {
+        0
+    }
+
     fn cancel_before(&mut self, epoch: Epoch) {
         let node = self.node;
         let mut mailboxes = self.lock();

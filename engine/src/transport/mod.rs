@@ -111,6 +111,9 @@ pub trait Transport {
     /// Does what is due and says what happened; to be called until it says `None`.
     fn poll(&mut self, now: Time) -> Option<Event>;
 
+    /// A number that grows while a block that is more than a datagram comes in, so that slow is not taken for stuck.
+    fn parts_received(&self) -> u64;
+
     /// Forgets what is under way in either direction with a tag of an older epoch.
     fn cancel_before(&mut self, epoch: Epoch);
 

@@ -94,6 +94,10 @@ impl<D: Datagrams> Transport for Network<D> {
         self.bulk.event()
     }
 
+    fn parts_received(&self) -> u64 {
+        self.bulk.parts_received()
+    }
+
     fn cancel_before(&mut self, epoch: Epoch) {
         self.bulk.cancel_before(epoch);
     }

@@ -256,6 +256,12 @@ impl Bulk {
         self.places.get(&peer).map(|&place| self.peers[place].describe())
     }
 
+    /// Chunks of large blocks that came, from anybody: see [`super::Transport::parts_received`].
+    #[must_use]
+    pub fn parts_received(&self) -> u64 {
+        self.peers.iter().map(|peer| peer.receiver.parts).fold(0, u64::wrapping_add)
+    }
+
     /// The limits that it keeps.
     #[must_use]
     pub fn limits(&self) -> &Limits {

@@ -57,6 +57,8 @@ pub(super) struct Receiver {
     ack_now: bool,
     ack_at: Option<Time>,
     pub(super) blocks: u64,
+    /// Chunks of blocks that have several.
+    pub(super) parts: u64,
 }
 
 impl Receiver {
@@ -246,7 +248,8 @@ impl Receiver {
         incoming.bytes[shape.span(index)].copy_from_slice(bytes);
         incoming.have[word] |= bit;
         incoming.missing -= 1;
-        if incoming.missing == 0 {
+        self.parts += u64::from(shape.chunks() > 1);
+        if self.incoming[&block].missing == 0 {
             self.complete(block, drops);
         }
         Ok(())
