@@ -18,13 +18,15 @@ pub enum Kind {
     Ask = 35,
     /// The answer.
     Status = 36,
+    /// From a member: my audit log ends so.
+    Head = 37,
 }
 
 impl Kind {
     /// The kind of a number.
     #[must_use]
     pub fn of(number: u16) -> Option<Self> {
-        let all = [Self::Open, Self::Opened, Self::Begin, Self::Ask, Self::Status];
+        let all = [Self::Open, Self::Opened, Self::Begin, Self::Ask, Self::Status, Self::Head];
         all.into_iter().find(|kind| *kind as u16 == number)
     }
 }
