@@ -218,6 +218,10 @@ fn a_run_ends_as_it_would_have_ended_whoever_is_killed() {
         assert!(killed.success(), "the run was over before node {victim} could be killed");
         let took = check_logs(&folder.0.join("log"), victim, &killed_at);
         assert!(took.is_finite(), "an epoch without node {victim} began: {stderr}");
+        let logs = whole_logs(&folder, "log");
+        (0..4)
+            .for_each(|node| assert!(node == victim || held_to_the_others(&logs, node) > 0, "nobody witnessed {node}"));
+        a_log_that_is_cut_off_is_refused(&folder, &logs, (victim + 1) % 4);
         println!(
             "node {victim} killed: the others went on after {took:.2} s, the run ended {:.2} s later",
             watch.seconds()
@@ -248,6 +252,43 @@ fn check_logs(folder: &Path, victim: usize, killed_at: &str) -> f64 {
     }
     assert_eq!(logs, 4, "each node writes one");
     took
+}
+
+/// The logs of all nodes up to their last whole lines: whoever was killed may have been writing.
+fn whole_logs(folder: &Folder, from: &str) -> Vec<PathBuf> {
+    let mut logs: Vec<PathBuf> =
+        fs::read_dir(folder.0.join(from)).expect("logs").map(|entry| entry.expect("a log").path()).collect();
+    logs.sort();
+    for path in &mut logs {
+        let bytes = fs::read(&*path).expect("a log");
+        let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+        *path = folder.0.join(path.file_name().expect("a file"));
+        fs::write(&*path, &bytes[..whole]).expect("a copy");
+    }
+    logs
+}
+
+/// Verifies the log of a node with those of all others: the last line that they have witnessed.
+fn held_to_the_others(logs: &[PathBuf], node: usize) -> u64 {
+    let names: Vec<&str> = logs.iter().map(|path| path.to_str().expect("a name")).collect();
+    let others = names.iter().enumerate().filter(|(other, _)| *other != node).map(|(_, name)| *name);
+    let arguments: Vec<&str> = ["audit", "verify", "--json", names[node], "--with"].into_iter().chain(others).collect();
+    result(&emmy(&arguments))["witnessed_up_to"].as_u64().expect("a number")
+}
+
+/// Its owner cuts off what the others have witnessed: by itself the log is what was written.
+fn a_log_that_is_cut_off_is_refused(folder: &Folder, logs: &[PathBuf], node: usize) {
+    let up_to = held_to_the_others(logs, node) as usize;
+    let bytes = fs::read(&logs[node]).expect("a log");
+    let lines: Vec<&[u8]> = bytes.split_inclusive(|&byte| byte == b'\n').take(up_to - 1).collect();
+    let cut = folder.file("cut.jsonl");
+    fs::write(&cut, lines.concat()).expect("a file");
+    assert!(emmy(&["audit", "verify", &cut]).status.success());
+    let others: Vec<&str> = logs.iter().map(|path| path.to_str().expect("a name")).collect();
+    let refused = emmy(&[&["audit", "verify", cut.as_str(), "--with"], &others[..]].concat());
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1), "{told}");
+    assert!(told.contains(&format!("line {}: the log ends here, and its line", up_to - 1)), "{told}");
 }
 
 #[test]
@@ -318,7 +359,9 @@ fn a_server_that_is_killed_and_started_again_is_taken_in_again() {
     }
     let trust: String = secrets.iter().map(|secret| format!("{}\n", secret.public())).collect();
     fs::write(folder.file("trust"), trust).expect("a file");
-    let mut servers: Vec<(Child, String)> = (0..3).map(|k| serve(&folder, &format!("{k}.key"), &[])).collect();
+    let log = folder.file("log");
+    let mut servers: Vec<(Child, String)> =
+        (0..3).map(|k| serve(&folder, &format!("{k}.key"), &["--log", &log])).collect();
     let nodes: Vec<String> =
         servers.iter().zip(&secrets).map(|((_, address), secret)| format!("{}@{address}", secret.public())).collect();
     let (nodes, key, scenario) = (nodes.join(","), folder.file("3.key"), scenario("plummer_1k"));
@@ -329,7 +372,7 @@ fn a_server_that_is_killed_and_started_again_is_taken_in_again() {
     let (mut victim, address) = servers.remove(1);
     victim.kill().expect("it runs");
     victim.wait().expect("it ends");
-    servers.insert(1, serve_at(&folder, "1.key", &address, &[]));
+    servers.insert(1, serve_at(&folder, "1.key", &address, &["--log", &log]));
 
     started.wait_for("nodes 0, 2, ", "nodes 0, 1, 2, ");
     let interrupted = Command::new("kill").args(["-INT", &started.child.id().to_string()]).status().expect("kill");
@@ -342,9 +385,15 @@ fn a_server_that_is_killed_and_started_again_is_taken_in_again() {
     let one = result(&emmy(&[&["run", "-q", "--steps", &steps], &common[..]].concat()));
     assert_eq!(many["state_root_end"], one["state_root_end"], "after {steps} steps");
     for (mut server, _) in servers {
-        server.kill().expect("it runs");
-        server.wait().expect("it ends");
+        let asked = Command::new("kill").args(["-TERM", &server.id().to_string()]).status().expect("kill");
+        assert!(asked.success() && server.wait().expect("it ends").success());
     }
+    // It went on with the log that it had, and the others have witnessed that.
+    let logs = whole_logs(&folder, "log");
+    let log = fs::read_to_string(&logs[1]).expect("a log");
+    assert_eq!((logs.len(), log.matches("\"resumed\"").count()), (3, 1), "{log}");
+    let resumed = log.lines().position(|line| line.contains("\"resumed\"")).expect("it was counted");
+    assert!(held_to_the_others(&logs, 1) > resumed as u64 + 1, "{log}");
 }
 
 #[test]

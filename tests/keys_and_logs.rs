@@ -58,17 +58,38 @@ impl Place {
         Signer::of(&secret.derive(PURPOSE))
     }
 
-    /// A log of nine lines: opened, three times committed and signed, undone, closed.
+    /// A log of ten lines: opened, an epoch, three times committed and signed, undone, closed.
     fn write_log(&self, name: &str, signer: &Signer) -> AuditLog {
         let mut log = AuditLog::create(&self.path(name), signer.clone()).expect("a new file");
-        log.append(UTC, opened(signer, "node 0")).unwrap();
+        log.append(UTC, opened(signer, 0)).unwrap();
+        log.append(UTC, epoch()).unwrap();
         for from in [1, 11, 21] {
-            log.append(UTC, Event::Committed { from, to: from + 9, root: "r".into(), decision: "d".into() }).unwrap();
+            log.append(UTC, committed(from, from + 9)).unwrap();
             log.sign(UTC).unwrap();
         }
-        log.append(UTC, Event::Undone { step: 31, why: "momentum".into(), decision: "d".into() }).unwrap();
-        log.append(UTC, Event::Closed { step: 30, root: "r".into(), reason: "breach".into() }).unwrap();
+        let undone = Event::Undone { epoch: 1, step: 31, index: 31, why: "momentum".into(), decision: hash(31) };
+        log.append(UTC, undone).unwrap();
+        log.append(UTC, closed(30, "breach")).unwrap();
         log
+    }
+
+    /// A log that tells the ends of another one, as the server of node 1 would have heard them.
+    fn write_witness(&self, name: &str, of: &str, entries: &[u64]) {
+        let signer = Signer::of(&[9; 32]);
+        let mut log = AuditLog::create(&self.path(name), signer.clone()).expect("a new file");
+        log.append(UTC, opened(&signer, 1)).unwrap();
+        for line in lines(&self.read(of)) {
+            let line: Value = serde_json::from_slice(line).expect("JSON");
+            let (entry, signed) = (line["entry"].as_u64().expect("a number"), &line["event"]["signed"]);
+            if entries.contains(&entry) {
+                let text = |value: &Value| value.as_str().expect("text").to_owned();
+                let (key, signature) = (text(&signed["key"]), text(&signed["signature"]));
+                let (utc, previous) = (text(&line["utc"]), text(&line["previous"]));
+                let witness = Event::Witness { node: 0, life: 1, entry, utc, previous, key, signature };
+                log.append(UTC, witness).unwrap();
+            }
+        }
+        log.sign(UTC).unwrap();
     }
 }
 
@@ -78,10 +99,46 @@ impl Drop for Place {
     }
 }
 
-fn opened(signer: &Signer, writer: &str) -> Event {
-    let text = str::to_owned;
-    let (run, scenario, program) = (text("test"), text("abc"), text("emmy"));
-    Event::Opened { run, scenario, program, writer: writer.to_owned(), signer: signer.public() }
+fn opened(signer: &Signer, node: u16) -> Event {
+    opened_run(signer, node, "test")
+}
+
+fn opened_run(signer: &Signer, node: u16, run: &str) -> Event {
+    let (run, scenario, program) = (run.to_owned(), hash(0), "emmy".to_owned());
+    Event::Opened { run, scenario, program, node, life: 1, step: 0, backwards: false, signer: signer.public() }
+}
+
+fn hash(of: u64) -> String {
+    format!("{of:064x}")
+}
+
+fn root(of: u64) -> String {
+    format!("{of:032x}")
+}
+
+/// The first of a run.
+fn epoch() -> Event {
+    Event::Epoch {
+        branch: 0,
+        epoch: 1,
+        coordinator: 0,
+        members: vec![0, 1],
+        isolated: Vec::new(),
+        why: Vec::new(),
+        from_step: 0,
+        to_step: 0,
+        index: 0,
+        root: root(0),
+        decision: hash(0),
+    }
+}
+
+fn committed(from: u64, to: u64) -> Event {
+    Event::Committed { epoch: 1, from, to, index: to, root: root(to), decision: hash(to) }
+}
+
+fn closed(step: u64, reason: &str) -> Event {
+    Event::Closed { step, root: root(step), reason: reason.to_owned() }
 }
 
 struct Said {
@@ -296,7 +353,7 @@ fn a_log_that_is_what_was_written_tells_what_happened() {
     assert_eq!(said.err, "");
     for part in [
         "log: what was written",
-        "10, 4 of them",
+        "11, 4 of them",
         "0 after",
         "30 committed, 1 undone",
         "node 0",
@@ -309,8 +366,9 @@ fn a_log_that_is_what_was_written_tells_what_happened() {
     assert!(without.out.contains("as the log itself says") && without.err.is_empty(), "{}{}", without.out, without.err);
     assert_eq!((quiet.out.as_str(), quiet.err.as_str()), ("", ""));
     let expected = serde_json::json!({
-        "schema": 1, "file": "log", "verified": true, "entries": 10, "signatures": 4, "unsigned": 0, "committed": 30,
-        "undone": 1, "writer": "node 0", "key": key, "key_given": true, "closed": "breach",
+        "schema": 1, "file": "log", "verified": true, "entries": 11, "signatures": 4, "unsigned": 0, "committed": 30,
+        "undone": 1, "cut_bytes": 0, "run": "test", "writer": "node 0", "key": key, "key_given": true, "closed": "breach",
+        "witnessed": 0, "witnessed_up_to": 0,
     });
     assert_eq!(json, expected);
 }
@@ -326,7 +384,7 @@ fn what_nobody_signed_is_warned_of() {
     let said = verify("log").remarking(&["warning: log: 2 lines at the end with no signature after them"]);
     assert!(!said.err.contains("how the run ended"), "{}", said.err);
     // Cut off between two lines: what is left is what was written, but it has no end.
-    place.write("cut", lines(&whole)[..7].concat());
+    place.write("cut", lines(&whole)[..8].concat());
     let said = verify("cut").remarking(&["warning: cut: ", "does not say how the run ended"]);
     assert!(!said.err.contains("no signature"), "{}", said.err);
     assert_eq!((&said.json()["closed"], &said.json()["unsigned"]), (&Value::Null, &0.into()));
@@ -347,10 +405,10 @@ fn a_log_that_was_changed_is_code_1_with_line_and_fault() {
         let help = "nothing from this line on is proved";
         place.emmy(&["audit", "verify", name]).with(1).complaining(&[words, &[name, help]].concat());
     };
-    let changed = String::from_utf8(whole.clone()).unwrap().replacen("\"to\":20", "\"to\":21", 1);
+    let changed = String::from_utf8(whole.clone()).unwrap().replacen("momentum", "momentun", 1);
 
     // The line itself still reads well: that it was changed shows in the next one.
-    broken("tampered", changed.as_bytes(), &["tampered, line 5: the line before is not the one"]);
+    broken("tampered", changed.as_bytes(), &["tampered, line 10: the line before is not the one"]);
     let mut flipped = whole.clone();
     let inside = lines(&whole)[..3].concat().len() + 3;
     flipped[inside] ^= 1;
@@ -358,10 +416,10 @@ fn a_log_that_was_changed_is_code_1_with_line_and_fault() {
     let removed = [&lines(&whole)[..3], &lines(&whole)[4..]].concat().concat();
     broken("removed", &removed, &["line 4: entry 5 stands where entry 4 should"]);
     let mut swapped = lines(&whole);
-    swapped.swap(7, 8);
-    broken("swapped", &swapped.concat(), &["line 8: entry 9 stands where entry 8 should"]);
+    swapped.swap(8, 9);
+    broken("swapped", &swapped.concat(), &["line 9: entry 10 stands where entry 9 should"]);
     broken("headless", &lines(&whole)[1..].concat(), &["line 1: entry 2 stands where entry 1 should"]);
-    broken("truncated", &whole[..whole.len() - 7], &["line 10: the line does not end"]);
+    broken("truncated", &whole[..whole.len() - 7], &["line 11: the line does not end"]);
     broken("empty", b"", &["line 1: the log is empty"]);
     broken("prose", b"Dear diary,\n", &["line 1: no entry of an audit log"]);
     broken("binary", &[0, 159, 146, 150, b'\n'], &["line 1: no entry of an audit log"]);
@@ -384,9 +442,9 @@ fn another_history_written_with_another_key_shows_where_the_right_key_is_known()
 
     verify("log", &right.public()).with(0);
     place.emmy(&["audit", "verify", "forged"]).with(0);
-    let words = ["forged, line 3: signed with the key", "not with", &right.public(), &other.public()];
+    let words = ["forged, line 4: signed with the key", "not with", &right.public(), &other.public()];
     verify("forged", &right.public()).with(1).complaining(&words);
-    verify("log", &other.public()).with(1).complaining(&["log, line 3: signed with the key"]);
+    verify("log", &other.public()).with(1).complaining(&["log, line 4: signed with the key"]);
     // What is no key at all is a wrong command line.
     verify("log", "").with(2).complaining(&["64 hexadecimal digits"]);
     verify("log", "abc").with(2).complaining(&["64 hexadecimal digits expected, not 3"]);
@@ -410,15 +468,13 @@ fn a_file_that_cannot_be_read_is_code_2() {
 }
 
 #[test]
-fn what_a_log_says_cannot_command_a_terminal_nor_count_past_the_end() {
+fn what_a_log_says_cannot_command_a_terminal() {
     let place = Place::new("hostile");
     let signer = Signer::of(&[7; 32]);
     let mut log = AuditLog::create(&place.path("log"), signer.clone()).unwrap();
-    log.append(UTC, opened(&signer, &format!("\u{1b}[2J{}", "x".repeat(5000)))).unwrap();
-    for (from, to) in [(0, u64::MAX), (u64::MAX, 0), (0, u64::MAX)] {
-        log.append(UTC, Event::Committed { from, to, root: "r".into(), decision: "d".into() }).unwrap();
-    }
-    log.append(UTC, Event::Closed { step: u64::MAX, root: "r".into(), reason: "\u{202e}done\r\n".into() }).unwrap();
+    log.append(UTC, opened_run(&signer, 0, &format!("\u{1b}[2J{}", "x".repeat(5000)))).unwrap();
+    log.append(UTC, epoch()).unwrap();
+    log.append(UTC, closed(0, "\u{202e}done\r\n")).unwrap();
     log.sign(UTC).unwrap();
     place.write("fault", "{\"\u{1b}[2J\u{7}\": 1}\n");
 
@@ -430,10 +486,73 @@ fn what_a_log_says_cannot_command_a_terminal_nor_count_past_the_end() {
         "{}",
         said.out
     );
-    assert!(said.out.len() < 1500 && said.out.lines().count() == 6, "{}", said.out);
+    assert!(said.out.len() < 1500 && said.out.lines().count() == 7, "{}", said.out);
     for text in [&said.out, &fault.err] {
         assert!(!text.contains(['\u{1b}', '\u{202e}', '\u{7}', '\r']), "{text:?}");
     }
+}
+
+#[test]
+fn what_a_log_says_must_fit_together_whoever_signed_it() {
+    let place = Place::new("contents");
+    let signer = Signer::of(&[7; 32]);
+    let refused = |name: &str, entries: &[Event], words: &[&str]| {
+        let mut log = AuditLog::create(&place.path(name), signer.clone()).unwrap();
+        log.append(UTC, opened(&signer, 0)).unwrap();
+        log.append(UTC, epoch()).unwrap();
+        entries.iter().for_each(|entry| log.append(UTC, entry.clone()).unwrap());
+        log.sign(UTC).unwrap();
+        place.emmy(&["audit", "verify", name]).with(1).complaining(&[&[name], words].concat());
+    };
+    let gap = ["line 5: line 4 is not decision 11 of epoch 1, and no epoch began since that says why"];
+    refused("gap", &[committed(1, 10), committed(12, 20), closed(20, "closed")], &gap);
+    let twice = ["line 4: decision 10 stands here, and decision 11 should"];
+    refused("twice", &[committed(1, 10), committed(10, 20)], &twice);
+    let other = ["line 4: the run ends with another root than step 10 had"];
+    let wrong = Event::Closed { step: 10, root: root(9), reason: "closed".into() };
+    refused("root", &[committed(1, 10), wrong], &other);
+    for (name, from, to) in [("huge", 0, u64::MAX), ("backwards", u64::MAX, 0), ("high", 1, u64::MAX)] {
+        let entry = Event::Committed { epoch: 1, from, to, index: 3, root: root(1), decision: hash(1) };
+        refused(name, &[entry], &["line 3: "]);
+    }
+}
+
+#[test]
+fn a_log_that_its_owner_wrote_anew_or_cut_off_does_not_fit_to_what_others_witnessed() {
+    let place = Place::new("witness");
+    let signer = Signer::of(&[7; 32]);
+    place.write_log("log", &signer).sign(UTC).unwrap();
+    place.write_witness("other", "log", &[4, 8, 11]);
+    let whole = place.read("log");
+    let verify = |name: &str| place.emmy(&["audit", "verify", name, "--with", "other"]);
+
+    let said = verify("log").with(0);
+    assert!(said.out.contains("witnessed    3 ends, up to line 11") && said.err.is_empty(), "{}{}", said.out, said.err);
+    let json = place.emmy(&["audit", "verify", "log", "--json", "--with", "other", "other"]).with(0).json();
+    assert_eq!((&json["witnessed"], &json["witnessed_up_to"]), (&6.into(), &11.into()));
+    // Cut off behind a signature: by itself it is what was written.
+    place.write("cut", lines(&whole)[..8].concat());
+    place.emmy(&["audit", "verify", "cut"]).with(0);
+    verify("cut").with(1).complaining(&["cut, line 8: the log ends here", "its line 11 was witnessed (other, line 4)"]);
+    // Written anew from the fifth line on, by who has the key.
+    let mut anew = AuditLog::create(&place.path("anew"), signer.clone()).unwrap();
+    anew.append(UTC, opened(&signer, 0)).unwrap();
+    anew.append(UTC, epoch()).unwrap();
+    for (from, to) in [(1, 10), (11, 19), (20, 30), (31, 40)] {
+        anew.append(UTC, committed(from, to)).unwrap();
+        anew.sign(UTC).unwrap();
+    }
+    place.emmy(&["audit", "verify", "anew"]).with(0);
+    let said = verify("anew").with(1);
+    said.complaining(&["anew, line 8: another line 8 was witnessed (other, line 3)", "written anew"]);
+    // Another run, and a log of which nobody has heard.
+    let mut log = AuditLog::create(&place.path("elsewhere"), signer.clone()).unwrap();
+    log.append(UTC, opened_run(&signer, 0, "another")).unwrap();
+    log.sign(UTC).unwrap();
+    verify("elsewhere").with(1).complaining(&["other, line 1: ", "elsewhere is of another run"]);
+    place.write_log("deaf", &signer).sign(UTC).unwrap();
+    place.emmy(&["audit", "verify", "other", "--with", "deaf"]).with(0).remarking(&["deaf has witnessed nothing"]);
+    place.emmy(&["audit", "verify", "log", "--with", "missing"]).with(2).complaining(&["missing: "]);
 }
 
 /// A file of 64 GiB without a single line: whoever read it as a whole would need as much memory.

@@ -9,12 +9,18 @@
 mod chance;
 #[path = "simulator/checks.rs"]
 mod checks;
+#[path = "simulator/disk.rs"]
+mod disk;
 #[path = "simulator/driver.rs"]
 mod driver;
 #[path = "simulator/faults.rs"]
 mod faults;
+#[path = "simulator/logs.rs"]
+mod logs;
 #[path = "simulator/physics.rs"]
 mod physics;
+#[path = "simulator/wear.rs"]
+mod wear;
 #[path = "simulator/world.rs"]
 mod world;
 
@@ -25,6 +31,7 @@ use std::{
 };
 
 use emmy::{
+    audit_log,
     coordinator::planted::{self, Planted},
     wire::NodeId,
 };
@@ -53,12 +60,16 @@ struct Outcome {
 }
 
 fn run(seed: u64, planted: Option<Planted>) -> Outcome {
-    let swarm = Swarm::of(seed);
+    run_as(seed, Swarm::of(seed), planted)
+}
+
+fn run_as(seed: u64, swarm: Swarm, planted: Option<Planted>) -> Outcome {
     let mut world = World::new(seed, swarm, planted);
     let safety_ns = world.swarm.safety_ns;
     world.run_until(safety_ns);
     world.heal_a_core();
     demand_progress(&mut world);
+    world.check_logs();
     Outcome {
         trace: world.trace,
         events: world.events,
@@ -102,8 +113,8 @@ fn seeds() -> u64 {
     std::env::var("EMMY_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(SEEDS)
 }
 
-fn fails(seed: u64, planted: Option<Planted>) -> Option<String> {
-    let outcome = catch_unwind(AssertUnwindSafe(|| run(seed, planted)));
+fn fails(run: impl FnOnce() -> Outcome) -> Option<String> {
+    let outcome = catch_unwind(AssertUnwindSafe(run));
     let fault = outcome.err()?;
     let text = fault.downcast_ref::<String>().cloned();
     text.or_else(|| fault.downcast_ref::<&str>().map(|text| (*text).to_owned())).or(Some("?".to_owned()))
@@ -144,6 +155,15 @@ const FLOORS: &[&str] = &[
     "a step was undone for an offence",
     "somebody was slandered and left out",
     "an epoch in which nothing moved was ended",
+    "a torn write was recovered from",
+    "a disk was full",
+    "a sync failed",
+    "a disk was slow",
+    "restart with the old disk",
+    "restart with an empty disk",
+    "a log was held to another",
+    "a letter came cut off",
+    "a link dropped what it had no room for",
 ];
 
 /// Of a hundred seeds, how many may end because more replicas died than may.
@@ -209,7 +229,7 @@ fn every_planted_fault_is_found() {
         loop {
             let at = next.fetch_add(1, Ordering::Relaxed) as usize;
             let Some(planted) = planted::ALL.get(at) else { return found };
-            let first = (0..SEEDS_TO_FIND).find_map(|seed| Some((seed, fails(seed, Some(*planted))?)));
+            let first = (0..SEEDS_TO_FIND).find_map(|seed| Some((seed, fails(|| run(seed, Some(*planted)))?)));
             found.push((*planted, first));
         }
     };
@@ -225,6 +245,32 @@ fn every_planted_fault_is_found() {
     let lines: Vec<String> = found.iter().map(text).collect();
     println!("{}", lines.join("\n"));
     assert!(found.iter().all(|(_, first)| first.is_some()), "\n{}", lines.join("\n"));
+}
+
+/// Faults of the writer of logs, and the seeds within which each must be found.
+const LOG_FAULTS: [audit_log::Planted; 5] = [
+    audit_log::Planted::TornLineStays,
+    audit_log::Planted::UnwrittenForgotten,
+    audit_log::Planted::HeadBeforeSync,
+    audit_log::Planted::SyncRetried,
+    audit_log::Planted::CrashedLineStays,
+];
+
+#[test]
+fn every_planted_fault_of_the_log_is_found() {
+    std::panic::set_hook(Box::new(|_| {}));
+    let worn = |seed, planted| {
+        let mut swarm = Swarm::of(seed);
+        swarm.wear.planted = planted;
+        run_as(seed, swarm, None)
+    };
+    let first = |planted| (0..SEEDS_TO_FIND).find_map(|seed| Some((seed, fails(|| worn(seed, Some(planted)))?)));
+    let found: Vec<_> = LOG_FAULTS.iter().map(|planted| (planted, first(*planted))).collect();
+    drop(std::panic::take_hook());
+    for (planted, first) in found {
+        let (seed, why) = first.unwrap_or_else(|| panic!("{planted:?}: not found"));
+        println!("{planted:?}: seed {seed}: {}", why.lines().next().unwrap_or_default());
+    }
 }
 
 #[test]

@@ -79,6 +79,11 @@ impl Checks {
         self.commits.last_key_value().map_or(0, |(step, _)| *step)
     }
 
+    /// The hash of a decision of the run that somebody was told.
+    pub(crate) fn decision(&self, index: u64) -> Option<Hash> {
+        self.chain.get(&index).map(Decision::hash)
+    }
+
     pub(crate) fn committed_by(&self, id: NodeId) -> u64 {
         self.last.get(&id).copied().unwrap_or(0)
     }

@@ -87,7 +87,8 @@ impl World {
                 self.checks.count("left out while alive");
                 self.void(id);
             }
-            Output::Send { .. } | Output::Record(_) | Output::Stop => {}
+            Output::Record(event) => self.write_down(id, event),
+            Output::Send { .. } | Output::Stop => {}
         }
     }
 

@@ -9,6 +9,7 @@ use emmy::{
 
 use crate::{
     chance::Chance,
+    wear::Wear,
     world::{Event, MS, World},
 };
 
@@ -97,6 +98,8 @@ pub(crate) struct Swarm {
     pub(crate) chaos_ns: u64,
     /// How long the safety phase is.
     pub(crate) safety_ns: u64,
+    /// Disks, and what letters suffer on their way.
+    pub(crate) wear: Wear,
 }
 
 impl Swarm {
@@ -138,6 +141,7 @@ impl Swarm {
             record_at: records.then(|| chance.between(1, 80)),
             chaos_ns: chance.between(20 * MS, 250 * MS),
             safety_ns: chance.between(1_500 * MS, 6_000 * MS),
+            wear: Wear::of(seed),
         }
     }
 }

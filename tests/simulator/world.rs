@@ -17,7 +17,9 @@ use crate::{
     checks::Checks,
     driver::{Board, BoardKey, Driver, Job},
     faults::Swarm,
+    logs::Logs,
     physics::{self, Particles, Truth},
+    wear::DiskEvent,
 };
 
 pub(crate) const MS: u64 = 1_000_000;
@@ -44,6 +46,8 @@ pub(crate) enum Event {
     Restart { node: NodeId },
     /// Something breaks, or is mended.
     Chaos,
+    /// So does a disk, or a node hears of another one's log.
+    Disk(DiskEvent),
     /// The client allows more steps.
     Grant,
 }
@@ -54,6 +58,8 @@ pub(crate) struct Link {
     pub(crate) chance: Chance,
     pub(crate) cut: bool,
     pub(crate) clogged_until: u64,
+    /// What was posted before is on its way.
+    pub(crate) busy_until: u64,
     /// In a burst of losses.
     pub(crate) burst: bool,
 }
@@ -106,6 +112,7 @@ pub(crate) struct World {
     pub(crate) genesis: CopyRecord,
     pub(crate) partitions: BTreeMap<NodeId, Particles>,
     pub(crate) checks: Checks,
+    pub(crate) logs: Logs,
     pub(crate) granted: u64,
     /// After the safety phase nothing new breaks.
     pub(crate) calm: bool,
@@ -136,6 +143,7 @@ impl World {
             genesis,
             partitions,
             checks: Checks::new(truth, &swarm),
+            logs: Logs::new(seed, swarm.wear.planted),
             granted: 0,
             calm: false,
             trace: 0,
@@ -152,7 +160,8 @@ impl World {
         for from in &ids {
             for to in ids.iter().filter(|to| *to != from) {
                 let chance = Chance::new(self.seed, 1000 + u64::from(from.0) * 64 + u64::from(to.0));
-                self.links.insert((*from, *to), Link { chance, cut: false, clogged_until: 0, burst: false });
+                self.links
+                    .insert((*from, *to), Link { chance, cut: false, clogged_until: 0, busy_until: 0, burst: false });
             }
         }
         for id in &ids {
@@ -171,6 +180,7 @@ impl World {
             };
             self.nodes.insert(*id, node);
         }
+        self.begin_logs();
         for id in ids {
             let (judge, options, time) = (self.judge(), self.options(id), self.local(id));
             let (machine, outputs) = Machine::starting(id, self.genesis.clone(), judge, options, time);
@@ -284,6 +294,7 @@ impl World {
             }
             Event::Restart { node } => self.restart(node),
             Event::Chaos => self.on_chaos(),
+            Event::Disk(event) => self.on_disk(event),
             Event::Grant => self.on_grant(),
         }
     }
@@ -313,6 +324,7 @@ impl World {
         let wait = 8 * MS + self.node(node).chance.below(8 * MS);
         self.at(self.now + wait, Event::Tick { node, life });
         self.report_standing(node);
+        self.tend_log(node);
         self.tell(node, Input::Tick);
     }
 
@@ -381,6 +393,8 @@ impl World {
             self.at(now + delay, Event::Arrival { to, from, life, letter });
             return;
         }
+        let Some(queued) = self.carry((from, to), &letter) else { return };
+        let link = self.links.get_mut(&(from, to)).expect("a link of this world");
         if swarm.bursts && link.chance.once_in_1000(if link.burst { 250 } else { 15 }) {
             link.burst = !link.burst;
         }
@@ -389,7 +403,7 @@ impl World {
         let mut times = Vec::new();
         for _ in 0..copies {
             let delay = swarm.delay_min + link.chance.exponential(swarm.delay_mean);
-            times.push(link.clogged_until.max(now) + delay);
+            times.push(link.clogged_until.max(now) + queued + delay);
         }
         if swarm.late && link.chance.once_in_1000(20) {
             times.push(now + link.chance.between(300 * MS, 5_000 * MS));
@@ -414,6 +428,7 @@ impl World {
         node.votes_under_way = false;
         node.driver = Driver { generation: node.driver.generation + 1, ..Driver::default() };
         node.paused_until = 0;
+        self.crash_log(id);
     }
 
     /// A new life, with empty memory.
@@ -432,6 +447,7 @@ impl World {
         let node = self.node(id);
         node.life = life;
         node.machine = Some(machine);
+        self.reopen_log(id, life.0);
         let now = self.now;
         self.at(now, Event::Tick { node: id, life });
     }

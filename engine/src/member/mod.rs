@@ -330,6 +330,12 @@ impl<T: Transport> Member<T> {
         self.me
     }
 
+    /// Whether a node has a place in the run, member or not.
+    #[must_use]
+    pub fn has_place(&self, node: NodeId) -> bool {
+        self.setup.nodes.iter().any(|(known, _)| *known == node)
+    }
+
     /// Its part in the step protocol.
     #[must_use]
     pub fn machine(&self) -> &Machine {

@@ -18,6 +18,8 @@ pub enum Kind {
     Ask = 35,
     /// The answer.
     Status = 36,
+    /// From a member: my audit log ends so.
+    Head = 37,
     /// From an operator: go on without the others, in a branch of your own. The answer is a [`Kind::Status`].
     Alone = 38,
 }
@@ -26,7 +28,7 @@ impl Kind {
     /// The kind of a number.
     #[must_use]
     pub fn of(number: u16) -> Option<Self> {
-        let all = [Self::Open, Self::Opened, Self::Begin, Self::Ask, Self::Status, Self::Alone];
+        let all = [Self::Open, Self::Opened, Self::Begin, Self::Ask, Self::Status, Self::Head, Self::Alone];
         all.into_iter().find(|kind| *kind as u16 == number)
     }
 }

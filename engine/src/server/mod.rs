@@ -6,6 +6,7 @@
 
 pub mod journal;
 pub mod launch;
+mod logbook;
 pub mod message;
 pub mod serve;
 

@@ -10,8 +10,9 @@ use std::{
 };
 
 use super::{
-    Line, PATIENCE, PROGRAM,
-    journal::Journal,
+    Line, PATIENCE, PROGRAM, Stack,
+    journal::{Journal, Stamp, Subject},
+    logbook::{FAREWELL_NS, close_journal, hear_head, stamp, write_down},
     message::{Begin, Description, Kind, Opened, RunStatus, Status},
     new_life, sleep, tell_notices,
 };
@@ -20,7 +21,7 @@ use crate::{
     backend::{cpu::Cpu, isa::Isa},
     coordinator::{NODES_MAX, NOTES_BYTES_MAX, Options},
     member::{
-        Activity, Member, Setup,
+        Activity, Evidence, Member, Setup,
         message::{MESSAGE_BYTES_MAX, Notes, read_particles},
     },
     metrics::Stopwatch,
@@ -31,6 +32,7 @@ use crate::{
     security::keys::{PublicKey, SecretKey},
     snapshot::root::StateRoot,
     spawn,
+    step::Clock,
     transport::{Datagrams, Event, Transport, laminar::Place},
     wire::{Incarnation, NodeId, Time, decode, encode},
 };
@@ -96,6 +98,8 @@ enum Ended {
     Closed,
     Abandoned,
     Stopped,
+    /// The audit log has no room for what happens: no step is taken without it.
+    Unrecorded,
 }
 
 impl Server {
@@ -298,14 +302,13 @@ impl Server {
         let me = NodeId(booked.description.you);
         let mut line = self.run_line(&booked)?;
         meet(&mut line, &booked.lives, me);
-        let mut journal = self.journal(&booked).map_err(io::Error::other)?;
-        let nodes = booked.lives.iter().enumerate().map(|(k, &life)| (NodeId(k as u16), Incarnation(life))).collect();
-        let (name, start, joins) = (booked.state_name(), booked.state.clock, booked.description.joins);
-        let seats = booked.lives.len();
-        let setup = Setup::even(booked.state, nodes);
-        let options = options(booked.life);
         let watch = Stopwatch::start();
         let now = || Time(watch.elapsed().as_nanos() as u64);
+        let mut journal = self.journal(&booked, stamp(now())).map_err(io::Error::other)?;
+        let nodes = booked.lives.iter().enumerate().map(|(k, &life)| (NodeId(k as u16), Incarnation(life))).collect();
+        let (name, start, joins) = (booked.state_name(), booked.state.clock, booked.description.joins);
+        let setup = Setup::even(booked.state, nodes);
+        let options = options(booked.life);
         let cpu = Arc::clone(&self.cpu);
         let mut member = if joins {
             Member::joining((me, booked.life), setup, cpu, line.stack, options, now())
@@ -316,35 +319,14 @@ impl Server {
         let ended = loop {
             let at = now();
             let activity = member.poll(at);
-            for (from, kind, _) in member.take_others() {
-                match Kind::of(kind) {
-                    Some(asked @ (Kind::Ask | Kind::Alone)) => {
-                        // Members do not order each other about.
-                        if asked == Kind::Alone && usize::from(from.0) >= seats {
-                            tracing::warn!("an operator wants this node to go on alone");
-                            member.go_on_alone(at);
-                        }
-                        let status = self.status(Some(run_status(&mut member, &name, start)));
-                        member.post_message(from, Kind::Status as u16, encode(&status));
-                    }
-                    // The client of this run invites whoever it takes for restarted; others are told that they come too late.
-                    Some(Kind::Open) if from != NodeId::CLIENT => {
-                        let why = format!("it takes part in the run {name}: try again when that is over");
-                        member.post_message(from, Kind::Opened as u16, encode(&Opened::Refused { run: 0, why }));
-                    }
-                    _ => tracing::debug!("{from} sent a block of kind {kind}"),
-                }
-            }
-            if member.is_closed() {
-                closing = closing.or(Some(at));
-            }
+            self.answer_others(&mut member, journal.as_mut(), (&name, start), at);
             tell_notices(member.transport_mut());
+            self.keep_evidence(&mut member, &name);
             let events = member.take_events();
-            if let Some(journal) = &mut journal {
-                write_down(journal, events);
+            if journal.as_mut().is_some_and(|journal| !write_down(journal, &mut member, events, at)) {
+                break Ended::Unrecorded;
             }
-            // A moment longer, so that the client hears that it was heard.
-            if closing.is_some_and(|since| at.since(since) > 100_000_000) {
+            if member.is_closed() && at.since(*closing.get_or_insert(at)) > FAREWELL_NS {
                 break Ended::Closed;
             }
             if at.since(member.client_heard_at()) > ABANDONED_NS {
@@ -353,17 +335,61 @@ impl Server {
             if stop.load(Ordering::Relaxed) != 0 {
                 break Ended::Stopped;
             }
-            if let Activity::Idle { until } = activity {
-                let most = std::time::Duration::from_nanos(until.since(at)).min(PATIENCE);
-                sleep(member.transport_mut(), at, most);
-            }
+            rest(&mut member, activity, at);
         };
+        tracing::info!("{me}: {}", member.spent());
         if let Some(journal) = journal {
-            let head = member.machine().head();
-            let closed = journal.close(head.step, StateRoot(head.root), &format!("{ended:?}").to_lowercase());
-            closed.unwrap_or_else(|error| tracing::error!("{error}"));
+            let closed = close_journal(journal, &mut member, &format!("{ended:?}").to_lowercase(), now);
+            closed.unwrap_or_else(|error| tracing::error!("the audit log: {error}"));
         }
         Ok(ended)
+    }
+
+    /// Blocks that could not be used are kept beside the audit log: their hash stands in the accusation.
+    fn keep_evidence<T: Transport>(&self, member: &mut Member<T>, name: &str) {
+        for evidence in member.take_evidence() {
+            let Some(folder) = &self.settings.log else { continue };
+            let Evidence { epoch, of, block } = evidence;
+            let path = folder.join(format!("run-{name}-{}-{}-of-node-{}.block", member.me().0, epoch.0, of.0));
+            match std::fs::write(&path, block) {
+                Ok(()) => tracing::warn!("what {of} sent is kept in {}", path.display()),
+                Err(error) => tracing::error!("{}: {error}", path.display()),
+            }
+        }
+    }
+
+    /// Answers what is none of the run's, and hears how the logs of others end.
+    fn answer_others<T: Transport>(
+        &self,
+        member: &mut Member<T>,
+        mut journal: Option<&mut Journal>,
+        (name, start): (&str, Clock),
+        now: Time,
+    ) {
+        for (from, kind, bytes) in member.take_others() {
+            match Kind::of(kind) {
+                Some(asked @ (Kind::Ask | Kind::Alone)) => {
+                    // Members do not order each other about.
+                    if asked == Kind::Alone && !member.has_place(from) {
+                        tracing::warn!("an operator wants this node to go on alone");
+                        member.go_on_alone(now);
+                    }
+                    let status = self.status(Some(run_status(member, name, start)));
+                    member.post_message(from, Kind::Status as u16, encode(&status));
+                }
+                // The client of this run invites whoever it takes for restarted; others are told that they come too late.
+                Some(Kind::Open) if from != NodeId::CLIENT => {
+                    let why = format!("it takes part in the run {name}: try again when that is over");
+                    member.post_message(from, Kind::Opened as u16, encode(&Opened::Refused { run: 0, why }));
+                }
+                Some(Kind::Head) => {
+                    if let Some(journal) = journal.as_deref_mut() {
+                        hear_head(journal, member, from, &bytes);
+                    }
+                }
+                _ => tracing::debug!("{from} sent a block of kind {kind}"),
+            }
+        }
     }
 
     /// The line of a run: its members and its client have places, whoever else is trusted may ask.
@@ -381,23 +407,24 @@ impl Server {
         Line::open(self.settings.listen, &self.settings.secret, me, &table)
     }
 
-    /// The audit log, if there is to be one: then no step is taken without it.
-    fn journal(&self, booked: &Booked) -> Result<Option<Journal>, String> {
+    /// The audit log, if there is to be one: then no step is taken without it. A node that takes part in a run again goes on with the log
+    /// that it has of it.
+    fn journal(&self, booked: &Booked, stamp: Stamp) -> Result<Option<Journal>, String> {
         let Some(folder) = &self.settings.log else { return Ok(None) };
         let Description { run, you, scenario, .. } = &booked.description;
-        let path = folder.join(format!("run-{run:016x}-node-{you}-{}.jsonl", booked.life.0));
+        let path = folder.join(format!("run-{run:016x}-node-{you}.jsonl"));
         let signer = Signer::of(&self.settings.secret.derive(audit_log::PURPOSE));
-        let opened = audit_log::Event::Opened {
+        let subject = Subject {
             run: booked.state_name(),
             scenario: blake3::hash(scenario.as_bytes()).to_string(),
             program: PROGRAM.to_owned(),
-            writer: format!("node {you}"),
-            signer: signer.public(),
+            node: NodeId(*you),
+            life: booked.life.0,
+            start: booked.state.clock,
         };
         let made = std::fs::create_dir_all(folder).map_err(|error| error.to_string());
-        let made = made.and_then(|()| {
-            Journal::create(&path, signer, booked.state.clock, opened).map_err(|error| error.to_string())
-        });
+        let made =
+            made.and_then(|()| Journal::in_file(&path, signer, subject, stamp).map_err(|error| error.to_string()));
         made.map(Some).map_err(|error| format!("no audit log: {error}"))
     }
 }
@@ -441,15 +468,15 @@ fn meet(line: &mut Line, lives: &[u64], me: NodeId) {
     }
 }
 
-fn write_down(journal: &mut Journal, events: Vec<crate::coordinator::AuditEvent>) {
-    for event in events {
-        if let Err(error) = journal.record(event) {
-            tracing::error!("the audit log: {error}");
-        }
+/// Sleeps until there is something to do, or for a moment.
+fn rest(member: &mut Member<Stack>, activity: Activity, at: Time) {
+    if let Activity::Idle { until } = activity {
+        let most = std::time::Duration::from_nanos(until.since(at)).min(PATIENCE);
+        sleep(member.transport_mut(), at, most);
     }
 }
 
-fn run_status<T: Transport>(member: &mut Member<T>, name: &str, start: crate::step::Clock) -> RunStatus {
+fn run_status<T: Transport>(member: &mut Member<T>, name: &str, start: Clock) -> RunStatus {
     let particles = member.partition_mut().map_or(0, |partition| partition.count() as u64);
     let machine = member.machine();
     let members: Vec<u16> =
