@@ -21,7 +21,7 @@ use crate::{
     partition::RecountShare,
     quanta::Quanta,
     run::{ExitReason, engine::Engine},
-    snapshot::root::StateRoot,
+    snapshot::{root::StateRoot, validate::check_history},
     step::Clock,
     transport::{Event, Tag, Transport},
     wire::{Epoch, NodeId, Time, decode, encode},
@@ -168,6 +168,7 @@ impl<T: Transport> Remote<T> {
         let first = share.recount(&Ledger::default(), self.clock.step);
         let drifts = Drifts::starting_at(&first, share.centre(), share.momentum, &self.held.quanta);
         let ledger = Ledger::opened_with(Amounts { energy: first.energy(), ..held });
+        check_history(&ledger, &drifts).map_err(|why| format!("what the nodes count cannot be: {why}"))?;
         let history = History { ledger, drifts, breaches: Vec::new() };
         self.held.history = Some(history.clone());
         self.history = Some(history);
@@ -480,7 +481,7 @@ impl<T: Transport> Engine for Remote<T> {
             }
             None => self.open_history().ledger.due(),
         };
-        counted.energy = self.drifts().energy_last() - self.ledger().booked().energy;
+        counted.energy = self.drifts().energy_last().saturating_sub(self.ledger().booked().energy);
         counted
     }
 
