@@ -84,7 +84,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     // Who hears of it.
     ("wire", &[]),
-    ("security", &["wire"]), // keys, handshakes, sealed datagrams: no sockets, no clock
+    ("security", &["text", "wire"]), // keys, handshakes, sealed datagrams: no sockets, no clock
     ("transport", &["metrics", "security", "wire"]), // the only module that knows laminar
     ("exchange", &["backend", "force", "particle", "quanta", "wire"]), // what partitions send each other within a step
     (

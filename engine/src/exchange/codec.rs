@@ -46,7 +46,7 @@ pub enum ColumnError {
 }
 
 /// Three columns and what they were before, on one side of a link.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Predictor {
     /// The newest first.
     past: VecDeque<[Vec<i64>; 3]>,
