@@ -57,7 +57,11 @@ fn a_handshake(chance: &mut Chance) -> u64 {
     for _ in 0..LIES / 2 {
         let lie = knocked(mutated(chance, std::slice::from_ref(&first)), 2, INITIATION_BYTES - 32);
         if let Ok(asked) = Asked::read(&other, &lie) {
-            assert_eq!((asked.key, asked.attempt, &asked.hello), (own.public(), attempt, &said), "sealed, so unchanged");
+            assert_eq!(
+                (asked.key, asked.attempt, &asked.hello),
+                (own.public(), attempt, &said),
+                "sealed, so unchanged"
+            );
         }
         let _ = read_challenge(&other.public(), &first, &lie);
     }

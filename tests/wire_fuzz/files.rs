@@ -72,8 +72,7 @@ fn log() -> &'static [u8] {
         let key = signer.public();
         let mut log = AuditLog::create(&path, signer).expect("a new file");
         let text = || "node 1".to_owned();
-        let opened =
-            Event::Opened { run: text(), scenario: text(), program: text(), writer: text(), signer: key };
+        let opened = Event::Opened { run: text(), scenario: text(), program: text(), writer: text(), signer: key };
         let epoch = Event::Epoch { epoch: 1, coordinator: 0, members: vec![0, 1], from_step: 0, to_step: 0 };
         let committed = Event::Committed { from: 1, to: 9, root: text(), decision: text() };
         let undone = Event::Undone { step: 10, why: text(), decision: text() };
@@ -133,7 +132,8 @@ fn logs(chance: &mut Chance) {
     match verify(Path::new("log"), &lie, key) {
         Ok(found) => {
             // Up to the last signature it is what was written, whoever copied it.
-            let lines = |bytes: &[u8]| bytes.split_inclusive(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect::<Vec<_>>();
+            let lines =
+                |bytes: &[u8]| bytes.split_inclusive(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect::<Vec<_>>();
             let signed = (found.entries - found.unsigned) as usize;
             assert!(lines(&lie)[..signed] == lines(log())[..signed], "signed, and not what was written");
         }

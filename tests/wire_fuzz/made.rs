@@ -195,11 +195,7 @@ pub(crate) fn notes(chance: &mut Chance) -> Vec<u8> {
 fn vote(chance: &mut Chance) -> Vote {
     match chance.below(3) {
         0 => Vote::Yes(share(chance)),
-        1 => Vote::No {
-            stage: number(chance) as u16,
-            order: (number(chance), number(chance)),
-            breach: breach(chance),
-        },
+        1 => Vote::No { stage: number(chance) as u16, order: (number(chance), number(chance)), breach: breach(chance) },
         _ => Vote::Held { stage: number(chance) as u16 },
     }
 }

@@ -11,9 +11,7 @@ use emmy::{
     ledger::Ledger,
     member::{
         judge::{Physics, read_notes},
-        message::{
-            Ask, Counted, Extra, Grant, Kept, MESSAGE_BYTES_MAX, News, Notes, read_particles, write_particles,
-        },
+        message::{Ask, Counted, Extra, Grant, Kept, MESSAGE_BYTES_MAX, News, Notes, read_particles, write_particles},
     },
     particle::{Mass, Momentum, Particle, ParticleId, Position, Radius},
     partition::{RecountShare, cuts::Cuts},
@@ -122,8 +120,7 @@ fn small(chance: &mut Chance) {
 // ----------------------------------------------------------------------------------------- the judge
 
 fn judge(history: OnceLock<emmy::node::History>) -> Physics {
-    let quanta =
-        Quanta { position: Quantum(-40), momentum: Quantum(-60), mass: Quantum(-50), energy: Quantum(-70) };
+    let quanta = Quanta { position: Quantum(-40), momentum: Quantum(-60), mass: Quantum(-50), energy: Quantum(-70) };
     let rules = Rules {
         angular_momentum: true,
         energy_every: 1,
