@@ -60,7 +60,7 @@ fn own_bodies() -> WorkingSet {
         id: ParticleId(u64::MAX - 2 - k),
         position: Position([k as i64 * 1000, -7, 5]),
         momentum: Momentum([1, 2, 3]),
-        mass: Mass { quanta: 1 + k as i64, pulls: k % 3 != 0 },
+        mass: Mass { quanta: 1 + k as i64, pulls: !k.is_multiple_of(3) },
         radius: Radius(0),
     };
     WorkingSet::of(&(0..11).map(body).collect::<Vec<_>>())

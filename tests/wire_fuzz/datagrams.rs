@@ -141,7 +141,9 @@ fn a_gate(chance: &mut Chance) -> u64 {
     }
     assert!(pair.are_connected());
     let heard: Vec<Vec<u8>> = pair.network.heard().into_iter().map(|(_, _, bytes)| bytes).collect();
-    (payloads(&mut pair.a), payloads(&mut pair.b));
+    for stack in [&mut pair.a, &mut pair.b] {
+        payloads(stack);
+    }
     for _ in 0..LIES / 8 {
         for _ in 0..8 {
             let to = 1 + chance.below(2) as u16;
@@ -159,9 +161,11 @@ fn a_gate(chance: &mut Chance) -> u64 {
         pair.after(chance.below(20) * MS);
     }
     // A datagram that was repeated is dropped, one that was changed too; then honest ones come through.
-    let seen = pair.a.counters().drops.clone();
+    let seen = pair.a.counters().drops;
     assert!(dropped(&seen) > 0, "nothing was dropped: {seen:?}");
-    (payloads(&mut pair.a), payloads(&mut pair.b));
+    for stack in [&mut pair.a, &mut pair.b] {
+        payloads(stack);
+    }
     pair.a.send(B, b"honest");
     pair.polls(3);
     assert_eq!(payloads(&mut pair.b), [b"honest"]);

@@ -17,7 +17,7 @@ use emmy::{
         keys::key,
         share::Whole,
     },
-    scenario::{generate, read},
+    scenario::{format::Scenario, generate, read},
     spawn,
     transport::Tag,
     wire::{Epoch, NodeId},
@@ -43,7 +43,7 @@ fn scene(chance: &mut Chance) -> &'static Scene {
     chance.pick(scenes).expect("one for each contract")
 }
 
-pub(crate) fn state_of(contract: Contract, dt: &str) -> State {
+pub(crate) fn scenario_of(contract: Contract, dt: &str) -> Scenario {
     let tests: String = (0..5)
         .map(|k| format!("(mass: 0, inertia: 0.001, position: (-{k}.3, 1, 0.{k}), velocity: (0.1, -0.{k}, 0)),"))
         .collect();
@@ -52,7 +52,11 @@ pub(crate) fn state_of(contract: Contract, dt: &str) -> State {
          generators: [Plummer(count: 35, mass: 1.0, radius: 1.0, place: (seed: 3))], bodies: [{tests}], \
          gravity: (softening: 0.05), audit: (energy_every: 2))"
     );
-    let scenario = read::read("test", &text, &[]).expect("a right scenario");
+    read::read("test", &text, &[]).expect("a right scenario")
+}
+
+pub(crate) fn state_of(contract: Contract, dt: &str) -> State {
+    let scenario = scenario_of(contract, dt);
     let bodies = generate::population(&scenario, Path::new(".")).expect("it needs no files");
     spawn::state(&scenario, &bodies).expect("the bodies fit their quanta")
 }
