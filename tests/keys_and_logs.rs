@@ -353,6 +353,21 @@ fn what_a_log_says_cannot_command_a_terminal_nor_count_past_the_end() {
     }
 }
 
+#[test]
+fn lists_of_servers_and_trust_files_cannot_command_a_terminal_either() {
+    let place = Place::new("keys-lists");
+    place.emmy(&["keygen", "key"]).with(0);
+    place.write("list", "emmy-key-1:\u{1b}[2J\u{202e} 192.0.2.1:7447\n");
+
+    let status = place.emmy(&["cluster", "status", "--nodes", "list", "--key", "key"]).with(2);
+    let serve = place.emmy(&["serve", "--listen", "127.0.0.1:0", "--key", "key", "--trust", "list"]).with(2);
+
+    for said in [status, serve] {
+        assert!(!said.err.contains(['\u{1b}', '\u{202e}']), "{:?}", said.err);
+        said.complaining(&["`emmy-key-1:\\u{1b}[2J", "64 hexadecimal digits"]);
+    }
+}
+
 /// A file of 64 GiB without a single line: whoever read it as a whole would need as much memory.
 #[cfg(target_os = "linux")]
 #[test]
