@@ -1,13 +1,15 @@
 //! The command line, from outside: what it prints where, which code it ends with, and what it says about everything wrong.
 
+mod process;
+
 use std::{
     collections::BTreeSet,
     fs,
     io::Write,
-    path::PathBuf,
-    process::{Command, Output, Stdio},
+    process::{Command, Stdio},
 };
 
+use process::{Place, Said};
 use serde_json::Value;
 
 /// Two bodies on an orbit, a test particle, and a name with blanks.
@@ -16,80 +18,6 @@ const SMALL: &str = "(version: 1, name: \"small one\", integrator: Leapfrog(dt: 
     (name: \"planet\", mass: 1e-3, position: (1, 0, 0), velocity: (0, 1, 0)), \
     (name: \"dust\", mass: 0, inertia: 1e-6, position: (0, -2, 0), velocity: (0.7, 0, 0))], \
     expect: [EnergyDrift(below: 1e-3)])";
-
-/// A folder of its own for one test; removed at the end.
-struct Place(PathBuf);
-
-impl Place {
-    fn new(test: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("emmy-cli-{test}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&folder);
-        fs::create_dir_all(&folder).expect("the folder for temporary files can be written");
-        Self(folder)
-    }
-
-    fn write(&self, name: &str, text: impl AsRef<[u8]>) -> String {
-        fs::write(self.0.join(name), text).expect("a file in a folder of our own");
-        name.to_owned()
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_emmy"));
-        command.current_dir(&self.0).args(arguments).env_remove("RUST_LOG").env("NO_COLOR", "1").stdin(Stdio::null());
-        command
-    }
-
-    fn emmy(&self, arguments: &[&str]) -> Said {
-        let output = self.command(arguments).output().expect("emmy starts");
-        Said::of(output, &format!("{arguments:?}"))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-impl Said {
-    fn of(output: Output, what: &str) -> Self {
-        let text = |bytes| String::from_utf8(bytes).expect("emmy writes UTF-8");
-        let (out, err) = (text(output.stdout), text(output.stderr));
-        let code = output.status.code().unwrap_or_else(|| panic!("{what} was killed: {:?}\n{err}", output.status));
-        assert!(code != 101 && !err.contains("panicked"), "{what} panicked:\n{err}");
-        Self { code, out, err }
-    }
-
-    /// Ended with this code.
-    #[track_caller]
-    fn with(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.out, self.err);
-        self
-    }
-
-    /// Said each of these on standard error, and nothing on standard output.
-    #[track_caller]
-    fn complaining(self, words: &[&str]) -> Self {
-        assert_eq!(self.out, "", "a fault belongs on standard error");
-        // Reports are wrapped to the width of the terminal.
-        let flat = self.err.replace(['│', '\n'], " ").split_whitespace().collect::<Vec<_>>().join(" ");
-        for word in words {
-            assert!(flat.contains(word), "`{word}` is missing in:\n{}", self.err);
-        }
-        self
-    }
-
-    #[track_caller]
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error} in:\n{}", self.out))
-    }
-}
 
 fn keys(value: &Value) -> BTreeSet<&str> {
     value.as_object().expect("an object").keys().map(String::as_str).collect()
@@ -103,7 +31,7 @@ fn set(words: &str) -> BTreeSet<&str> {
 
 #[test]
 fn a_run_writes_its_table_its_files_and_nothing_to_stderr() {
-    let place = Place::new("run");
+    let place = Place::new("cli-run");
     let file = place.write("small one.ron", SMALL);
 
     let said = place.emmy(&["run", &file, "--out", "my run"]).with(0);
@@ -146,7 +74,7 @@ fn a_run_writes_its_table_its_files_and_nothing_to_stderr() {
 
 #[test]
 fn the_scenario_with_all_defaults_gives_the_same_run() {
-    let place = Place::new("used");
+    let place = Place::new("cli-used");
     let file = place.write("s.ron", SMALL);
     let first = place.emmy(&["run", &file, "--out", "a", "--json"]).with(0).json();
 
@@ -161,7 +89,7 @@ fn the_scenario_with_all_defaults_gives_the_same_run() {
 
 #[test]
 fn without_out_a_folder_of_its_own_appears_under_runs() {
-    let place = Place::new("runs");
+    let place = Place::new("cli-runs");
     let file = place.write("s.ron", SMALL);
 
     place.emmy(&["run", &file]).with(0);
@@ -176,7 +104,7 @@ fn without_out_a_folder_of_its_own_appears_under_runs() {
 
 #[test]
 fn no_files_means_no_files() {
-    let place = Place::new("nofiles");
+    let place = Place::new("cli-nofiles");
     let file = place.write("s.ron", SMALL);
 
     place.emmy(&["run", &file, "--no-files"]).with(0);
@@ -187,7 +115,7 @@ fn no_files_means_no_files() {
 
 #[test]
 fn the_keys_of_the_json_result_are_these_and_no_others() {
-    let place = Place::new("json");
+    let place = Place::new("cli-json");
     let file = place.write("s.ron", SMALL);
 
     let said = place.emmy(&["run", &file, "--no-files", "--json"]).with(0);
@@ -230,7 +158,7 @@ fn the_keys_of_the_json_result_are_these_and_no_others() {
 
 #[test]
 fn threads_and_instruction_sets_do_not_show_in_any_bit() {
-    let place = Place::new("bits");
+    let place = Place::new("cli-bits");
     let cluster = "(version: 1, name: \"c\", integrator: Yoshida4(dt: 0.01), until: Steps(20), \
         gravity: (softening: 0.01), generators: [Plummer(count: 300, mass: 1, radius: 1, place: (seed: 5))])";
     let file = place.write("c.ron", cluster);
@@ -259,7 +187,7 @@ fn threads_and_instruction_sets_do_not_show_in_any_bit() {
 
 #[test]
 fn taken_back_a_run_is_at_its_start_again() {
-    let place = Place::new("reverse");
+    let place = Place::new("cli-reverse");
     let file = place.write("s.ron", SMALL);
 
     let result = place.emmy(&["run", &file, "--reverse", "--no-files", "--json"]).with(0).json();
@@ -273,7 +201,7 @@ fn taken_back_a_run_is_at_its_start_again() {
 
 #[test]
 fn overrides_change_what_they_name() {
-    let place = Place::new("set");
+    let place = Place::new("cli-set");
     let file = place.write("s.ron", SMALL);
     let run = |arguments: &[&str]| {
         let mut all = vec!["run", &file, "--no-files", "--json"];
@@ -296,7 +224,7 @@ fn overrides_change_what_they_name() {
 
 #[test]
 fn a_scenario_may_come_from_standard_input() {
-    let place = Place::new("stdin");
+    let place = Place::new("cli-stdin");
     let mut child = place
         .command(&["run", "-", "--no-files", "--json"])
         .stdin(Stdio::piped())
@@ -313,7 +241,7 @@ fn a_scenario_may_come_from_standard_input() {
 
 #[test]
 fn check_says_what_a_run_would_take_and_takes_nothing() {
-    let place = Place::new("check");
+    let place = Place::new("cli-check");
     let file = place.write("s.ron", SMALL);
 
     let said = place.emmy(&["check", &file, "--threads", "1"]).with(0);
@@ -331,7 +259,7 @@ fn check_says_what_a_run_would_take_and_takes_nothing() {
 
 #[test]
 fn a_new_scenario_runs_and_holds_and_is_never_overwritten() {
-    let place = Place::new("new");
+    let place = Place::new("cli-new");
 
     let said = place.emmy(&["new", "my first"]).with(0);
     assert!(said.out.contains("emmy run 'my first.ron'"), "{}", said.out);
@@ -349,7 +277,7 @@ fn a_new_scenario_runs_and_holds_and_is_never_overwritten() {
 
 #[test]
 fn info_describes_scenarios_checkpoints_and_folders() {
-    let place = Place::new("info");
+    let place = Place::new("cli-info");
     let file = place.write("s.ron", SMALL);
     let root = place.emmy(&["run", &file, "--out", "o", "--json"]).with(0).json()["state_root_end"].clone();
     let checkpoint = "o/checkpoints/step-0000000000000100.ckpt";
@@ -367,7 +295,7 @@ fn info_describes_scenarios_checkpoints_and_folders() {
 
 #[test]
 fn the_demo_needs_nothing_and_takes_itself_back() {
-    let place = Place::new("demo");
+    let place = Place::new("cli-demo");
 
     let said = place.emmy(&["demo"]).with(0);
 
@@ -410,7 +338,7 @@ fn the_commands_of_the_readme_for_a_gpu_are_right() {
     let block = readme.split("<!-- gpu-commands -->").nth(1).and_then(|rest| rest.split("```").nth(1));
     let commands: Vec<&str> = block.expect("a block").lines().filter_map(|line| line.strip_prefix("emmy ")).collect();
     assert_eq!(commands.len(), 2, "{commands:?}");
-    let place = Place::new("readme");
+    let place = Place::new("cli-readme");
 
     for command in commands {
         let arguments: Vec<&str> = command.split(' ').collect();
@@ -421,7 +349,7 @@ fn the_commands_of_the_readme_for_a_gpu_are_right() {
 
 #[test]
 fn a_contract_of_the_cpu_is_refused_on_a_gpu_with_the_contract_that_is_not() {
-    let place = Place::new("cpucontract");
+    let place = Place::new("cli-cpucontract");
     let file = place.write("s.ron", SMALL);
 
     for contract in ["native64", "fast32"] {
@@ -436,7 +364,7 @@ fn a_contract_of_the_cpu_is_refused_on_a_gpu_with_the_contract_that_is_not() {
 
 #[test]
 fn a_gpu_that_is_not_here_is_code_3_with_what_is() {
-    let place = Place::new("nogpu");
+    let place = Place::new("cli-nogpu");
     let file = place.write("c.ron", CLUSTER);
 
     for arguments in [&["run", &file, "--backend", "gpu:Voodoo"][..], &["bench", "--backend", "gpu:Voodoo"]] {
@@ -449,7 +377,7 @@ fn a_gpu_that_is_not_here_is_code_3_with_what_is() {
 #[cfg(target_os = "linux")]
 #[test]
 fn without_any_device_a_gpu_is_code_3_and_auto_takes_the_cpu_and_says_so() {
-    let place = Place::new("nodevice");
+    let place = Place::new("cli-nodevice");
     let file = place.write("c.ron", CLUSTER);
     let run = |arguments: &[&str]| {
         let output = without_devices(&mut place.command(arguments)).output().expect("emmy starts");
@@ -468,7 +396,7 @@ fn without_any_device_a_gpu_is_code_3_and_auto_takes_the_cpu_and_says_so() {
 
 #[test]
 fn a_software_device_is_not_taken_without_a_word() {
-    let place = Place::new("disguise");
+    let place = Place::new("cli-disguise");
     let file = place.write("c.ron", CLUSTER);
 
     let said = place.emmy(&["run", &file, "--no-files", "--steps", "1000000", "--max-wall", "0", "--json"]).with(4);
@@ -480,7 +408,7 @@ fn a_software_device_is_not_taken_without_a_word() {
 
 #[test]
 fn a_gpu_and_the_cpu_give_the_same_result_but_for_names_and_times() {
-    let place = Place::new("sameresult");
+    let place = Place::new("cli-sameresult");
     let file = place.write("c.ron", CLUSTER);
     for contract in ["contract=portable64", "contract=portable32"] {
         for reverse in [&[][..], &["--reverse"]] {
@@ -504,7 +432,7 @@ fn a_gpu_and_the_cpu_give_the_same_result_but_for_names_and_times() {
 
 #[test]
 fn the_table_and_the_manifest_name_the_gpu() {
-    let place = Place::new("gputable");
+    let place = Place::new("cli-gputable");
     let file = place.write("c.ron", CLUSTER);
 
     let table = place.emmy(&["run", &file, "--out", "o", "--backend", DEVICE]).with(0).out;
@@ -521,7 +449,7 @@ fn the_table_and_the_manifest_name_the_gpu() {
 
 #[test]
 fn a_run_goes_on_from_a_checkpoint_of_a_gpu_on_the_cpu_and_the_other_way_round() {
-    let place = Place::new("crossresume");
+    let place = Place::new("cli-crossresume");
     let file = place.write("c.ron", CLUSTER);
     let whole = place.emmy(&["run", &file, "--no-files", "--json", "--backend", "cpu"]).with(0).json();
 
@@ -540,7 +468,7 @@ fn a_run_goes_on_from_a_checkpoint_of_a_gpu_on_the_cpu_and_the_other_way_round()
 #[cfg(unix)]
 #[test]
 fn a_signal_during_a_run_on_a_gpu_leaves_a_checkpoint_that_the_cpu_goes_on_from() {
-    let place = Place::new("gpusignal");
+    let place = Place::new("cli-gpusignal");
     let file = place.write("c.ron", CLUSTER.replace("audit:", "output: (checkpoint: (steps: 20)), audit:"));
     let child = place
         .command(&["run", &file, "--out", "o", "--steps", "1000000", "--backend", DEVICE])
@@ -575,7 +503,7 @@ fn a_signal_during_a_run_on_a_gpu_leaves_a_checkpoint_that_the_cpu_goes_on_from(
 
 #[test]
 fn a_bench_gives_the_same_roots_on_a_gpu_and_on_the_cpu() {
-    let place = Place::new("bench");
+    let place = Place::new("cli-bench");
     let bench = |backend: &str| {
         let contracts = ["--contract", "portable64", "--contract", "portable32"];
         let arguments = ["bench", "--backend", backend, "--bodies", "256", "--seconds", "0.1", "--json"];
@@ -602,7 +530,7 @@ fn a_bench_gives_the_same_roots_on_a_gpu_and_on_the_cpu() {
 
 #[test]
 fn a_bench_says_on_its_first_line_what_it_measured_and_when() {
-    let place = Place::new("benchtable");
+    let place = Place::new("cli-benchtable");
 
     let cpu =
         place.emmy(&["bench", "--backend", "cpu", "--threads", "1", "--bodies", "64", "--seconds", "0"]).with(0).out;
@@ -622,7 +550,7 @@ fn a_bench_says_on_its_first_line_what_it_measured_and_when() {
 
 #[test]
 fn quiet_is_silent_and_still_gives_json() {
-    let place = Place::new("quiet");
+    let place = Place::new("cli-quiet");
     let file = place.write("s.ron", SMALL);
 
     let said = place.emmy(&["run", &file, "--no-files", "-q"]).with(0);
@@ -634,7 +562,7 @@ fn quiet_is_silent_and_still_gives_json() {
 
 #[test]
 fn help_lists_every_exit_code() {
-    let place = Place::new("help");
+    let place = Place::new("cli-help");
 
     let help = place.emmy(&["--help"]).with(0);
 
@@ -647,7 +575,7 @@ fn help_lists_every_exit_code() {
 
 #[test]
 fn a_failed_expectation_is_code_1_and_says_what_was_found() {
-    let place = Place::new("expect");
+    let place = Place::new("cli-expect");
     let file = place.write("s.ron", SMALL.replace("EnergyDrift(below: 1e-3)", "EnergyDrift(below: 1e-30)"));
 
     let said = place.emmy(&["run", &file, "--no-files"]).with(1);
@@ -661,7 +589,7 @@ fn a_failed_expectation_is_code_1_and_says_what_was_found() {
 
 #[test]
 fn a_breach_is_code_1_and_names_quantity_step_and_particles() {
-    let place = Place::new("breach");
+    let place = Place::new("cli-breach");
     let fall = "(version: 1, name: \"fall\", integrator: Leapfrog(dt: 0.01), until: Steps(10000), bodies: [\
         (name: \"left\", mass: 1, position: (-1, 0, 0), velocity: (0, 0, 0)), \
         (name: \"right\", mass: 1, position: (1, 0, 0), velocity: (0, 0, 0))])";
@@ -686,7 +614,7 @@ fn a_breach_is_code_1_and_names_quantity_step_and_particles() {
 
 #[test]
 fn a_folder_that_cannot_be_written_or_is_in_use_is_code_3() {
-    let place = Place::new("unwritable");
+    let place = Place::new("cli-unwritable");
     let file = place.write("s.ron", SMALL);
     place.write("plain", "a file");
     fs::create_dir_all(place.0.join("used")).unwrap();
@@ -704,7 +632,7 @@ fn a_folder_that_cannot_be_written_or_is_in_use_is_code_3() {
 
 #[test]
 fn a_wall_time_that_is_over_is_code_4_and_names_the_command_that_resumes() {
-    let place = Place::new("wall");
+    let place = Place::new("cli-wall");
     let file = place.write("s.ron", SMALL);
     let whole = place.emmy(&["run", &file, "--out", "whole", "--json"]).with(0).json();
 
@@ -724,7 +652,7 @@ fn a_wall_time_that_is_over_is_code_4_and_names_the_command_that_resumes() {
 
 #[test]
 fn a_reader_that_goes_away_is_no_panic() {
-    let place = Place::new("pipe");
+    let place = Place::new("cli-pipe");
     let file = place.write("s.ron", SMALL);
     place.emmy(&["run", &file, "--out", "o"]).with(0);
     let emmy = env!("CARGO_BIN_EXE_emmy");
@@ -766,7 +694,7 @@ fn a_reader_that_goes_away_is_no_panic() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_under_standard_output_is_code_3() {
-    let place = Place::new("full");
+    let place = Place::new("cli-full");
     let file = place.write("s.ron", SMALL);
     for arguments in [&["check", &file][..], &["run", &file, "--no-files", "--json"], &["info", &file]] {
         let full = fs::File::create("/dev/full").unwrap();
@@ -787,7 +715,7 @@ fn refused(place: &Place, file: &str, words: &[&str]) {
 
 #[test]
 fn files_that_are_no_scenarios_are_refused_with_the_reason() {
-    let place = Place::new("files");
+    let place = Place::new("cli-files");
     fs::create_dir_all(place.0.join("folder")).unwrap();
     place.write("latin.ron", b"(version: 1, name: \"caf\xe9\")");
     place.write("empty.ron", "");
@@ -810,7 +738,7 @@ fn files_that_are_no_scenarios_are_refused_with_the_reason() {
 fn an_argument_that_is_not_unicode_is_no_panic() {
     use std::os::unix::ffi::OsStrExt;
 
-    let place = Place::new("unicode");
+    let place = Place::new("cli-unicode");
     let odd = std::ffi::OsStr::from_bytes(b"odd\xff.ron");
     fs::write(place.0.join(odd), SMALL).unwrap();
     for verb in ["run", "check", "info"] {
@@ -821,7 +749,7 @@ fn an_argument_that_is_not_unicode_is_no_panic() {
 
 #[test]
 fn everything_wrong_in_a_scenario_is_shown_with_place_value_and_remedy() {
-    let place = Place::new("faults");
+    let place = Place::new("cli-faults");
     let near = |what: &str, with: &str| SMALL.replacen(what, with, 1);
     let cases: &[(String, &[&str])] = &[
         (near("until:", "untill:"), &["untill", "did you mean `until`?"]),
@@ -859,7 +787,7 @@ fn everything_wrong_in_a_scenario_is_shown_with_place_value_and_remedy() {
 
 #[test]
 fn several_faults_are_reported_at_once() {
-    let place = Place::new("several");
+    let place = Place::new("cli-several");
     let text = SMALL.replacen("mass: 1e-3", "mass: -1", 1).replacen("dt: 0.01", "dt: -2", 1).replacen("100", "0", 1);
     let file = place.write("s.ron", text);
 
@@ -868,7 +796,7 @@ fn several_faults_are_reported_at_once() {
 
 #[test]
 fn a_wrong_command_line_is_code_2_and_says_what_would_be_right() {
-    let place = Place::new("usage");
+    let place = Place::new("cli-usage");
     let file = place.write("s.ron", SMALL);
     let isa = place.emmy(&["run", &file, "--isa", "avx9000"]).with(2);
     assert!(isa.err.contains("avx9000") && isa.err.contains("scalar"), "{}", isa.err);
@@ -920,7 +848,7 @@ fn a_wrong_command_line_is_code_2_and_says_what_would_be_right() {
 
 #[test]
 fn a_run_of_seconds_is_never_silent_for_long() {
-    let place = Place::new("progress");
+    let place = Place::new("cli-progress");
     let cluster = "(version: 1, name: \"c\", integrator: Leapfrog(dt: 1e-6), until: Steps(1000000000), \
         gravity: (softening: 0.01), generators: [Plummer(count: 64, mass: 1, radius: 1)])";
     let file = place.write("c.ron", cluster);

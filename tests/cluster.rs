@@ -2,6 +2,8 @@
 //!
 //! `EMMY_KILLS=50` kills more often; `--nocapture` shows how long the others took to go on.
 
+mod process;
+
 use std::{
     fs,
     io::{BufRead, BufReader},
@@ -14,31 +16,9 @@ use std::{
 };
 
 use emmy::{audit_log, metrics::Stopwatch, security::keys::SecretKey};
+use process::{EMMY, Place};
 
-const EMMY: &str = env!("CARGO_BIN_EXE_emmy");
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-
-/// A folder of its own for each test.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("emmy-cluster-test-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).expect("a folder");
-        Self(path)
-    }
-
-    fn file(&self, name: &str) -> String {
-        self.0.join(name).display().to_string()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 fn emmy(arguments: &[&str]) -> Output {
     Command::new(EMMY).args(arguments).current_dir(ROOT).stdin(Stdio::null()).output().expect("emmy starts")
@@ -98,7 +78,7 @@ fn the_commands_of_the_readme_for_several_nodes_are_right() {
         let output = emmy(&[&arguments[..], &["--no-files", "-q"]].concat());
         assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
     }
-    let folder = Folder::new("readme");
+    let folder = Place::new("cluster-readme");
     for command in readme("<!-- server-commands -->") {
         let shell = command.replacen("emmy", &format!("'{EMMY}'"), 1);
         let done = Command::new("sh").args(["-ec", &shell]).current_dir(&folder.0).status().expect("a shell");
@@ -110,7 +90,7 @@ fn the_commands_of_the_readme_for_several_nodes_are_right() {
 
 #[test]
 fn files_of_a_cluster_run_are_those_of_a_run_and_it_is_resumed_on_another_number_of_nodes() {
-    let folder = Folder::new("files");
+    let folder = Place::new("cluster-files");
     let (out, scenario) = (folder.file("run"), scenario("plummer_1k"));
     let first = emmy(&["cluster", "run", &scenario, "--nodes", "2", "--steps", "40", "--out", &out, "--json", "-q"]);
     result(&first);
@@ -202,7 +182,7 @@ fn a_run_ends_as_it_would_have_ended_whoever_is_killed() {
     let common = [scenario.as_str(), "--steps", "1500", "--no-files", "--json"];
     let one = result(&emmy(&[&["run", "-q"], &common[..]].concat()));
     for kill in 0..kills {
-        let folder = Folder::new(&format!("kill-{kill}"));
+        let folder = Place::new(&format!("cluster-kill-{kill}"));
         let log = folder.file("log");
         let started = start(&[&["cluster", "run", "--nodes", "4", "--log", &log], &common[..]].concat());
         let victim = (2 * kill % 4 + kill / 2 % 2) as usize;
@@ -255,7 +235,7 @@ fn check_logs(folder: &Path, victim: usize, killed_at: &str) -> f64 {
 }
 
 /// The logs of all nodes up to their last whole lines: whoever was killed may have been writing.
-fn whole_logs(folder: &Folder, from: &str) -> Vec<PathBuf> {
+fn whole_logs(folder: &Place, from: &str) -> Vec<PathBuf> {
     let mut logs: Vec<PathBuf> =
         fs::read_dir(folder.0.join(from)).expect("logs").map(|entry| entry.expect("a log").path()).collect();
     logs.sort();
@@ -277,7 +257,7 @@ fn held_to_the_others(logs: &[PathBuf], node: usize) -> u64 {
 }
 
 /// Its owner cuts off what the others have witnessed: by itself the log is what was written.
-fn a_log_that_is_cut_off_is_refused(folder: &Folder, logs: &[PathBuf], node: usize) {
+fn a_log_that_is_cut_off_is_refused(folder: &Place, logs: &[PathBuf], node: usize) {
     let up_to = held_to_the_others(logs, node) as usize;
     let bytes = fs::read(&logs[node]).expect("a log");
     let lines: Vec<&[u8]> = bytes.split_inclusive(|&byte| byte == b'\n').take(up_to - 1).collect();
@@ -293,7 +273,7 @@ fn a_log_that_is_cut_off_is_refused(folder: &Folder, logs: &[PathBuf], node: usi
 
 #[test]
 fn servers_by_hand_take_part_in_several_runs_and_say_how_they_are() {
-    let folder = Folder::new("servers");
+    let folder = Place::new("cluster-servers");
     let secrets: Vec<SecretKey> = (0..3).map(|_| SecretKey::generate().expect("random numbers")).collect();
     for (k, secret) in secrets.iter().enumerate() {
         secret.write_new(&folder.0.join(format!("{k}.key"))).expect("a new file");
@@ -335,11 +315,11 @@ fn servers_by_hand_take_part_in_several_runs_and_say_how_they_are() {
 }
 
 /// A server and where it listens.
-fn serve(folder: &Folder, key: &str, more: &[&str]) -> (Child, String) {
+fn serve(folder: &Place, key: &str, more: &[&str]) -> (Child, String) {
     serve_at(folder, key, "127.0.0.1:0", more)
 }
 
-fn serve_at(folder: &Folder, key: &str, at: &str, more: &[&str]) -> (Child, String) {
+fn serve_at(folder: &Place, key: &str, at: &str, more: &[&str]) -> (Child, String) {
     let mut command = Command::new(EMMY);
     command.args(["serve", "-q", "--threads", "1", "--listen", at, "--key", &folder.file(key)]);
     command.args(["--trust", &folder.file("trust")]).args(more).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -352,7 +332,7 @@ fn serve_at(folder: &Folder, key: &str, at: &str, more: &[&str]) -> (Child, Stri
 
 #[test]
 fn a_server_that_is_killed_and_started_again_is_taken_in_again() {
-    let folder = Folder::new("again");
+    let folder = Place::new("cluster-again");
     let secrets: Vec<SecretKey> = (0..4).map(|_| SecretKey::generate().expect("random numbers")).collect();
     for (k, secret) in secrets.iter().enumerate() {
         secret.write_new(&folder.0.join(format!("{k}.key"))).expect("a new file");
@@ -415,7 +395,7 @@ fn who_is_too_few_decides_nothing_and_the_client_says_so_and_leaves() {
 
 #[test]
 fn random_bytes_do_not_disturb_a_server() {
-    let folder = Folder::new("noise");
+    let folder = Place::new("cluster-noise");
     let secrets: Vec<SecretKey> = (0..2).map(|_| SecretKey::generate().expect("random numbers")).collect();
     for (k, secret) in secrets.iter().enumerate() {
         secret.write_new(&folder.0.join(format!("{k}.key"))).expect("a new file");
@@ -445,7 +425,7 @@ fn random_bytes_do_not_disturb_a_server() {
 
 #[test]
 fn what_is_wrong_is_told_with_its_remedy_before_anything_is_started() {
-    let folder = Folder::new("wrong");
+    let folder = Place::new("cluster-wrong");
     let (scenario, secret) = (scenario("figure_eight"), SecretKey::generate().expect("random numbers"));
     let key = folder.file("a.key");
     secret.write_new(Path::new(&key)).expect("a new file");

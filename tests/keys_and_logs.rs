@@ -1,11 +1,8 @@
 //! `emmy keygen` and `emmy audit verify`, from outside: what they print where, which code they end with, and what they refuse.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::PathBuf,
-    process::{Command, Output, Stdio},
-};
+mod process;
+
+use std::{collections::BTreeSet, fs};
 
 use emmy::{
     audit_log::{AuditLog, Event, PURPOSE, Signer},
@@ -14,44 +11,12 @@ use emmy::{
         trust,
     },
 };
+use process::{Place, Said};
 use serde_json::Value;
 
 const UTC: &str = "2026-01-01T00:00:00Z";
 
-/// A folder of its own for one test; removed at the end.
-struct Place(PathBuf);
-
 impl Place {
-    fn new(test: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("emmy-keys-{test}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&folder);
-        fs::create_dir_all(&folder).expect("the folder for temporary files can be written");
-        Self(folder)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    fn write(&self, name: &str, bytes: impl AsRef<[u8]>) {
-        fs::write(self.path(name), bytes).expect("a file in a folder of our own");
-    }
-
-    fn read(&self, name: &str) -> Vec<u8> {
-        fs::read(self.path(name)).expect("a file in a folder of our own")
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_emmy"));
-        command.current_dir(&self.0).args(arguments).env_remove("RUST_LOG").env("NO_COLOR", "1").stdin(Stdio::null());
-        command
-    }
-
-    fn emmy(&self, arguments: &[&str]) -> Said {
-        let output = self.command(arguments).output().expect("emmy starts");
-        Said::of(output, &format!("{arguments:?}"))
-    }
-
     /// The signer of the secret key in a file.
     fn signer(&self, key: &str) -> Signer {
         let secret = SecretKey::read(&self.path(key)).expect("a secret key");
@@ -90,12 +55,6 @@ impl Place {
             }
         }
         log.sign(UTC).unwrap();
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -141,55 +100,13 @@ fn closed(step: u64, reason: &str) -> Event {
     Event::Closed { step, root: root(step), reason: reason.to_owned() }
 }
 
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
-}
-
 impl Said {
-    fn of(output: Output, what: &str) -> Self {
-        let text = |bytes| String::from_utf8(bytes).expect("emmy writes UTF-8");
-        let (out, err) = (text(output.stdout), text(output.stderr));
-        let code = output.status.code().unwrap_or_else(|| panic!("{what} was killed: {:?}\n{err}", output.status));
-        assert!(code != 101 && !err.contains("panicked"), "{what} panicked:\n{err}");
-        Self { code, out, err }
-    }
-
-    /// Ended with this code.
-    #[track_caller]
-    fn with(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.out, self.err);
-        self
-    }
-
-    /// Said each of these on standard error.
-    #[track_caller]
-    fn remarking(self, words: &[&str]) -> Self {
-        for word in words {
-            assert!(self.err.contains(word), "`{word}` is missing in:\n{}", self.err);
-        }
-        self
-    }
-
-    /// The same, and nothing on standard output.
-    #[track_caller]
-    fn complaining(self, words: &[&str]) -> Self {
-        assert_eq!(self.out, "", "a fault belongs on standard error");
-        self.remarking(words)
-    }
-
     /// The only key in a text for a trust file, and its name.
     #[track_caller]
     fn peer(&self) -> (PublicKey, String) {
         let peers = trust::parse("stdout", self.out.as_bytes()).unwrap_or_else(|error| panic!("{error}\n{}", self.out));
         assert_eq!(peers.len(), 1, "{}", self.out);
         (peers[0].key, peers[0].name.clone())
-    }
-
-    #[track_caller]
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error} in:\n{}", self.out))
     }
 }
 
@@ -209,7 +126,7 @@ fn lines(bytes: &[u8]) -> Vec<&[u8]> {
 
 #[test]
 fn a_new_key_is_its_owners_alone_and_its_line_is_one_of_a_trust_file() {
-    let place = Place::new("new");
+    let place = Place::new("keys-new");
 
     let said = place.emmy(&["keygen", "left rack.key"]).with(0);
 
@@ -233,7 +150,7 @@ fn a_new_key_is_its_owners_alone_and_its_line_is_one_of_a_trust_file() {
 
 #[test]
 fn a_key_that_is_there_is_never_overwritten() {
-    let place = Place::new("twice");
+    let place = Place::new("keys-twice");
     place.emmy(&["keygen", "a"]).with(0);
     place.write("precious", "data");
     let before = place.read("a");
@@ -248,7 +165,7 @@ fn a_key_that_is_there_is_never_overwritten() {
 
 #[test]
 fn shown_again_it_is_the_same_key_with_that_of_its_logs() {
-    let place = Place::new("show");
+    let place = Place::new("keys-show");
     let made = place.emmy(&["keygen", "a.key"]).with(0);
 
     let shown = place.emmy(&["keygen", "--show", "a.key"]).with(0);
@@ -262,7 +179,7 @@ fn shown_again_it_is_the_same_key_with_that_of_its_logs() {
 
 #[test]
 fn names_are_such_that_a_trust_file_gives_them_back() {
-    let place = Place::new("names");
+    let place = Place::new("keys-names");
     place.emmy(&["keygen", "a"]).with(0);
     let name = |arguments: &[&str]| place.emmy(&[&["keygen", "--show"], arguments].concat()).with(0).peer().1;
 
@@ -280,7 +197,7 @@ fn names_are_such_that_a_trust_file_gives_them_back() {
 
 #[test]
 fn a_folder_that_is_not_there_or_cannot_be_written_is_code_3() {
-    let place = Place::new("folders");
+    let place = Place::new("keys-folders");
     place.write("plain", "a file");
     fs::create_dir_all(place.path("folder")).unwrap();
 
@@ -293,7 +210,7 @@ fn a_folder_that_is_not_there_or_cannot_be_written_is_code_3() {
 
 #[test]
 fn what_is_no_secret_key_of_its_owner_alone_is_code_2() {
-    let place = Place::new("wrong");
+    let place = Place::new("keys-wrong");
     place.emmy(&["keygen", "good"]).with(0);
     let good = place.read("good");
     fs::create_dir_all(place.path("folder")).unwrap();
@@ -321,7 +238,7 @@ fn what_is_no_secret_key_of_its_owner_alone_is_code_2() {
 #[test]
 fn a_key_that_others_can_read_is_not_used() {
     use std::os::unix::fs::PermissionsExt;
-    let place = Place::new("exposed");
+    let place = Place::new("keys-exposed");
     place.emmy(&["keygen", "a"]).with(0);
 
     for mode in [0o644, 0o640, 0o604, 0o660] {
@@ -337,7 +254,7 @@ fn a_key_that_others_can_read_is_not_used() {
 
 #[test]
 fn a_log_that_is_what_was_written_tells_what_happened() {
-    let place = Place::new("good");
+    let place = Place::new("keys-good");
     let shown = {
         place.emmy(&["keygen", "a"]).with(0);
         place.emmy(&["keygen", "--show", "a"]).with(0).out
@@ -375,7 +292,7 @@ fn a_log_that_is_what_was_written_tells_what_happened() {
 
 #[test]
 fn what_nobody_signed_is_warned_of() {
-    let place = Place::new("unsigned");
+    let place = Place::new("keys-unsigned");
     let signer = Signer::of(&[7; 32]);
     drop(place.write_log("log", &signer));
     let whole = place.read("log");
@@ -397,7 +314,7 @@ fn what_nobody_signed_is_warned_of() {
 
 #[test]
 fn a_log_that_was_changed_is_code_1_with_line_and_fault() {
-    let place = Place::new("broken");
+    let place = Place::new("keys-broken");
     place.write_log("log", &Signer::of(&[7; 32])).sign(UTC).unwrap();
     let whole = place.read("log");
     let broken = |name: &str, bytes: &[u8], words: &[&str]| {
@@ -434,7 +351,7 @@ fn a_log_that_was_changed_is_code_1_with_line_and_fault() {
 
 #[test]
 fn another_history_written_with_another_key_shows_where_the_right_key_is_known() {
-    let place = Place::new("forged");
+    let place = Place::new("keys-forged");
     let (right, other) = (Signer::of(&[7; 32]), Signer::of(&[8; 32]));
     place.write_log("log", &right).sign(UTC).unwrap();
     place.write_log("forged", &other).sign(UTC).unwrap();
@@ -455,7 +372,7 @@ fn another_history_written_with_another_key_shows_where_the_right_key_is_known()
 
 #[test]
 fn a_file_that_cannot_be_read_is_code_2() {
-    let place = Place::new("unreadable");
+    let place = Place::new("keys-unreadable");
     fs::create_dir_all(place.path("folder")).unwrap();
 
     for name in ["missing", "folder"] {
@@ -469,7 +386,7 @@ fn a_file_that_cannot_be_read_is_code_2() {
 
 #[test]
 fn what_a_log_says_cannot_command_a_terminal() {
-    let place = Place::new("hostile");
+    let place = Place::new("keys-hostile");
     let signer = Signer::of(&[7; 32]);
     let mut log = AuditLog::create(&place.path("log"), signer.clone()).unwrap();
     log.append(UTC, opened_run(&signer, 0, &format!("\u{1b}[2J{}", "x".repeat(5000)))).unwrap();
@@ -494,7 +411,7 @@ fn what_a_log_says_cannot_command_a_terminal() {
 
 #[test]
 fn what_a_log_says_must_fit_together_whoever_signed_it() {
-    let place = Place::new("contents");
+    let place = Place::new("keys-contents");
     let signer = Signer::of(&[7; 32]);
     let refused = |name: &str, entries: &[Event], words: &[&str]| {
         let mut log = AuditLog::create(&place.path(name), signer.clone()).unwrap();
@@ -519,7 +436,7 @@ fn what_a_log_says_must_fit_together_whoever_signed_it() {
 
 #[test]
 fn a_log_that_its_owner_wrote_anew_or_cut_off_does_not_fit_to_what_others_witnessed() {
-    let place = Place::new("witness");
+    let place = Place::new("keys-witness");
     let signer = Signer::of(&[7; 32]);
     place.write_log("log", &signer).sign(UTC).unwrap();
     place.write_witness("other", "log", &[4, 8, 11]);
@@ -555,11 +472,26 @@ fn a_log_that_its_owner_wrote_anew_or_cut_off_does_not_fit_to_what_others_witnes
     place.emmy(&["audit", "verify", "log", "--with", "missing"]).with(2).complaining(&["missing: "]);
 }
 
+#[test]
+fn lists_of_servers_and_trust_files_cannot_command_a_terminal_either() {
+    let place = Place::new("keys-lists");
+    place.emmy(&["keygen", "key"]).with(0);
+    place.write("list", "emmy-key-1:\u{1b}[2J\u{202e} 192.0.2.1:7447\n");
+
+    let status = place.emmy(&["cluster", "status", "--nodes", "list", "--key", "key"]).with(2);
+    let serve = place.emmy(&["serve", "--listen", "127.0.0.1:0", "--key", "key", "--trust", "list"]).with(2);
+
+    for said in [status, serve] {
+        assert!(!said.err.contains(['\u{1b}', '\u{202e}']), "{:?}", said.err);
+        said.complaining(&["`emmy-key-1:\\u{1b}[2J", "64 hexadecimal digits"]);
+    }
+}
+
 /// A file of 64 GiB without a single line: whoever read it as a whole would need as much memory.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_huge_file_is_not_read_as_a_whole() {
-    let place = Place::new("huge");
+    let place = Place::new("keys-huge");
     fs::File::create(place.path("log")).and_then(|file| file.set_len(64 << 30)).expect("a file with a hole");
 
     place.emmy(&["audit", "verify", "log"]).with(1).complaining(&["line 1: the line does not end"]);
@@ -569,7 +501,7 @@ fn a_huge_file_is_not_read_as_a_whole() {
 
 #[test]
 fn the_help_of_both_lists_the_exit_codes_that_the_others_have() {
-    let place = Place::new("help");
+    let place = Place::new("keys-help");
     let codes = |arguments: &[&str]| -> BTreeSet<String> {
         let help = place.emmy(arguments).with(0).out;
         let list = help.split("Exit codes:\n").nth(1).unwrap_or_else(|| panic!("no exit codes in\n{help}"));
@@ -591,7 +523,7 @@ fn the_help_of_both_lists_the_exit_codes_that_the_others_have() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_under_standard_output_is_code_3() {
-    let place = Place::new("full");
+    let place = Place::new("keys-full");
     place.emmy(&["keygen", "a"]).with(0);
     place.write_log("log", &place.signer("a")).sign(UTC).unwrap();
 

@@ -22,6 +22,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("step", &[]), // labels and clock
     ("ledger", &["math"]),
     ("metrics", &[]),
+    ("text", &[]), // what others wrote, as it may be shown
     // What a run means.
     ("scenario", &["contract", "math", "units"]), // text to checked values to bodies: knows no quanta
     // How they move.
@@ -29,7 +30,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("integrator", &["contract", "math", "particle", "quanta"]),
     ("backend", &["contract", "force", "integrator", "math", "metrics", "particle", "quanta"]),
     // Whether it counts.
-    ("audit", &["ledger", "math", "particle", "quanta", "scenario"]),
+    ("audit", &["ledger", "math", "particle", "quanta", "scenario", "text"]),
     ("audit_log", &[]), // what became of every step, in lines that cannot be changed
     ("residence", &["audit", "backend", "ledger", "step"]), // where the committed state is
     (
@@ -83,9 +84,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     // Who hears of it.
     ("wire", &[]),
-    ("security", &["wire"]), // keys, handshakes, sealed datagrams: no sockets, no clock
+    ("security", &["text", "wire"]), // keys, handshakes, sealed datagrams: no sockets, no clock
     ("transport", &["metrics", "security", "wire"]), // the only module that knows laminar
-    ("exchange", &["backend", "force", "particle", "wire"]), // what partitions send each other within a step
+    ("exchange", &["backend", "force", "particle", "quanta", "wire"]), // what partitions send each other within a step
     (
         "partition",
         &[
@@ -156,6 +157,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "audit",
             "backend",
             "commit",
+            "contract",
             "coordinator",
             "ledger",
             "metrics",
@@ -165,6 +167,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "quanta",
             "snapshot",
             "step",
+            "text",
             "transport",
             "wire",
         ],

@@ -17,6 +17,7 @@ use crate::{
     particle::{Names, ParticleId, WorkingSet},
     quanta::{Quanta, exp2},
     scenario::format::OnBreach,
+    text::harmless,
 };
 
 /// What is checked beyond the exact quantities, and what happens on a breach.
@@ -137,7 +138,9 @@ impl fmt::Display for Breach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Exact { what, due, counted } => {
-                let axis = |axis: &usize| ["x", "y", "z"][*axis];
+                // It may come from a peer, and so may every text in it.
+                let axis = |axis: &usize| ["x", "y", "z"].get(*axis).copied().unwrap_or("no axis");
+                let (counted, due) = (harmless(counted), harmless(due));
                 let name = match what {
                     Exact::Count => "particle count".to_owned(),
                     Exact::Mass => "mass".to_owned(),
@@ -155,12 +158,16 @@ impl fmt::Display for Breach {
                 write!(f, "{name} is {drift:.3e}, the bound is {bound:.3e}")
             }
             Self::Range { what, name, .. } => {
+                let (name, what) = (harmless(name), harmless(what));
                 write!(f, "{name} left the range of its {what}: choose coarser quanta or a larger headroom")
             }
-            Self::Impulse { name, other_name, .. } => write!(
-                f,
-                "{name} and {other_name} came too close for the momentum quantum: use softening, a smaller dt or a larger headroom"
-            ),
+            Self::Impulse { name, other_name, .. } => {
+                let (name, other_name) = (harmless(name), harmless(other_name));
+                write!(
+                    f,
+                    "{name} and {other_name} came too close for the momentum quantum: use softening, a smaller dt or a larger headroom"
+                )
+            }
         }
     }
 }
@@ -289,10 +296,10 @@ pub struct Recount {
 }
 
 impl Recount {
-    /// Energy that must not drift [energy quanta].
+    /// Energy that must not drift [energy quanta]. Shares of it come from peers: what is beyond 128 bits ends there.
     #[must_use]
     pub fn energy(&self) -> i128 {
-        self.kinetic + self.potential + self.booked
+        self.kinetic.saturating_add(self.potential).saturating_add(self.booked)
     }
 }
 
@@ -368,7 +375,7 @@ impl Drifts {
     /// # Errors
     /// The first bound that does not hold.
     pub fn take(&mut self, recount: &Recount, time: f64, quanta: &Quanta, rules: &Rules) -> Result<(), Breach> {
-        let change = (recount.energy() - self.energy_last.0) as f64 / self.energy_scale;
+        let change = recount.energy().saturating_sub(self.energy_last.0) as f64 / self.energy_scale;
         self.energy_now = self.energy_error(recount);
         self.energy_last = Wide(recount.energy());
         self.energy_max = worst(self.energy_max, self.energy_now);
@@ -394,13 +401,22 @@ impl Drifts {
     /// The relative energy error that a recount shows.
     #[must_use]
     pub fn energy_error(&self, recount: &Recount) -> f64 {
-        (recount.energy() - self.energy_start.0) as f64 / self.energy_scale
+        recount.energy().saturating_sub(self.energy_start.0) as f64 / self.energy_scale
     }
 
     /// The relative angular momentum error that a recount shows: what rounding did, over the largest Σ|x × p| so far.
     #[must_use]
     pub fn angular_error(&self, recount: &Recount) -> f64 {
         norm(recount.angular_rounding.map(|l| l as f64)) / self.angular_scale.max(recount.angular_size).max(1.0)
+    }
+
+    /// Whether every float of it is a number. One that is not passes no recount, and no file can hold it.
+    #[must_use]
+    pub fn is_finite(&self) -> bool {
+        let Self { energy_scale, angular_scale, centre_start, centre_velocity, .. } = *self;
+        let seen = [self.energy_max, self.energy_now, self.angular_max, self.angular_now, self.centre_max];
+        let all = [centre_start, centre_velocity].concat();
+        [energy_scale, angular_scale].into_iter().chain(seen).chain(all).all(f64::is_finite)
     }
 
     /// Energy at the start [energy quanta].

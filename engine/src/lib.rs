@@ -4,7 +4,7 @@
 //! are integers and are conserved to the last bit; energy and angular momentum are booked in a ledger; the same scenario gives
 //! the same bits on any number of threads and on any instruction set.
 //!
-//! From low to high: [`quanta`], [`contract`], [`math`], [`units`], [`particle`], [`step`], [`ledger`] and [`metrics`] say what things are;
+//! From low to high: [`quanta`], [`contract`], [`math`], [`units`], [`particle`], [`step`], [`ledger`], [`metrics`] and [`text`] say what things are;
 //! [`scenario`] what a run means; [`force`], [`integrator`] and [`backend`] how particles move; [`audit`], [`residence`], [`advance`],
 //! [`commit`] and [`snapshot`] whether a step counts and what is kept of it; [`wire`], [`security`], [`transport`], [`exchange`] and [`partition`] how
 //! several nodes do it together; [`plugins`], [`node`], [`spawn`], [`run`] and [`cluster`] put it together; [`cli`] is the program. `tests/tidy.rs` holds these layers.
@@ -41,6 +41,7 @@ pub mod server;
 pub mod snapshot;
 pub mod spawn;
 pub mod step;
+pub mod text;
 pub mod transport;
 pub mod units;
 pub mod wire;

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, ops::Range};
 
 use bevy_ecs::prelude::*;
 
-use crate::quanta::exp2;
+use crate::quanta::{MASS_RANGE_BITS, MOMENTUM_RANGE_BITS, exp2};
 
 /// Lanes of the widest kernel. Rows come in multiples of it; those that stand for no particle are [`PADDING`].
 pub const LANES: usize = 8;
@@ -62,6 +62,33 @@ impl Particle {
     #[must_use]
     pub fn bundle(self) -> (ParticleId, Position, Momentum, Mass, Radius) {
         (self.id, self.position, self.momentum, self.mass, self.radius)
+    }
+
+    /// Whether everything of it is within its range, where positions stay within ±2^`position_bits` quanta: what kernels rely on, and
+    /// what comes from a file or a peer must prove.
+    ///
+    /// # Errors
+    /// The first thing that is not, in words.
+    pub fn check(&self, position_bits: u32) -> Result<(), String> {
+        let (id, mass, radius) = (self.id.0, self.mass.quanta, self.radius.0);
+        let within = |values: [i64; 3], bits: u32| values.iter().all(|value| value.unsigned_abs() <= 1 << bits);
+        // Rows that only fill up a lane carry the largest number.
+        if id == u64::MAX {
+            return Err(format!("no particle has the number {id}"));
+        }
+        if !(1..=1 << MASS_RANGE_BITS).contains(&mass) {
+            return Err(format!("particle {id} has a mass of {mass} quanta"));
+        }
+        if !within(self.position.0, position_bits) {
+            return Err(format!("particle {id} is out of the range of positions"));
+        }
+        if !within(self.momentum.0, MOMENTUM_RANGE_BITS) {
+            return Err(format!("particle {id} is out of the range of momenta"));
+        }
+        if !(0..=1 << position_bits).contains(&radius) {
+            return Err(format!("particle {id} has a radius of {radius} quanta"));
+        }
+        Ok(())
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
     ledger::{Amounts, Ledger},
     member::{
         Setup,
-        message::{Ask, Counted, Grant, Kind, MESSAGE_BYTES_MAX, News, read_particles},
+        message::{Ask, Counted, Grant, Kind, MESSAGE_BYTES_MAX, News, Remarks, read_particles},
     },
     metrics::{Phases, Stopwatch},
     node::{History, State},
@@ -21,7 +21,7 @@ use crate::{
     partition::RecountShare,
     quanta::Quanta,
     run::{ExitReason, engine::Engine},
-    snapshot::root::StateRoot,
+    snapshot::{root::StateRoot, validate::check_history},
     step::Clock,
     transport::{Event, Tag, Transport},
     wire::{Epoch, NodeId, Time, decode, encode},
@@ -172,6 +172,7 @@ impl<T: Transport> Remote<T> {
         let first = share.recount(&Ledger::default(), self.clock.step);
         let drifts = Drifts::starting_at(&first, share.centre(), share.momentum, &self.held.quanta);
         let ledger = Ledger::opened_with(Amounts { energy: first.energy(), ..held });
+        check_history(&ledger, &drifts).map_err(|why| format!("what the nodes count cannot be: {why}"))?;
         let history = History { ledger, drifts, breaches: Vec::new() };
         self.held.history = Some(history.clone());
         self.history = Some(history);
@@ -234,8 +235,8 @@ impl<T: Transport> Remote<T> {
                     Ok(news) => tracing::warn!("{from} told news of {}: not heard", news.coordinator),
                     Err(error) => tracing::warn!("{from} sent news that cannot be read: {error}"),
                 },
-                Some(Kind::Remarks) => match decode::<Vec<String>>(&bytes, "remarks", MESSAGE_BYTES_MAX) {
-                    Ok(remarks) => remarks.iter().for_each(|remark| tracing::warn!("{from}: {remark}")),
+                Some(Kind::Remarks) => match decode::<Remarks>(&bytes, "remarks", MESSAGE_BYTES_MAX) {
+                    Ok(remarks) => remarks.0.iter().for_each(|remark| tracing::warn!("{from}: {remark}")),
                     Err(error) => tracing::warn!("{from} sent remarks that cannot be read: {error}"),
                 },
                 Some(kind @ (Kind::Particles | Kind::Counted)) => answers.push((from, kind, bytes)),
@@ -505,7 +506,7 @@ impl<T: Transport> Engine for Remote<T> {
             }
             None => self.open_history().ledger.due(),
         };
-        counted.energy = self.drifts().energy_last() - self.ledger().booked().energy;
+        counted.energy = self.drifts().energy_last().saturating_sub(self.ledger().booked().energy);
         counted
     }
 

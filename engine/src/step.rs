@@ -57,7 +57,7 @@ impl Clock {
     /// The step count after `steps` more steps in the present direction.
     #[must_use]
     pub fn after(&self, steps: u64) -> u64 {
-        if self.backwards { self.step.saturating_sub(steps) } else { self.step + steps }
+        if self.backwards { self.step.saturating_sub(steps) } else { self.step.saturating_add(steps) }
     }
 
     /// Counts `steps` committed steps.

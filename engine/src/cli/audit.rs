@@ -10,7 +10,10 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::{Exit, Talk, complain, remark, report::counted, tell};
-use crate::audit_log::{self, AuditLogError, Verified, Witnessed};
+use crate::{
+    audit_log::{self, AuditLogError, Verified, Witnessed},
+    text::harmless,
+};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -22,8 +25,6 @@ Exit codes:
   2    wrong command line, or a file that cannot be read
   3    standard output cannot be written: disk full";
 
-/// Longer texts of a log are cut [characters].
-const SHOWN: usize = 200;
 /// What begins a key of another kind.
 const NODE_KEY: &str = "emmy-key-";
 
@@ -234,19 +235,4 @@ fn refuse(error: &AuditLogError, args: &VerifyArgs) -> Exit {
     let broken = Broken { schema: 1, file: path.display().to_string(), verified: false, line: *line, fault: what };
     let told = if args.json { tell(&json(&broken)) } else { Ok(()) };
     told.map_or_else(|exit| exit, |()| Exit::CheckFailed)
-}
-
-/// A text of a log as a terminal may show it: what would not be seen there, or would do something, is escaped.
-fn harmless(text: &str) -> String {
-    let mut shown = String::new();
-    for c in text.chars().take(SHOWN) {
-        match c {
-            '\'' | '"' => shown.push(c),
-            _ => shown.extend(c.escape_debug()),
-        }
-    }
-    if text.chars().nth(SHOWN).is_some() {
-        shown.push('…');
-    }
-    shown
 }

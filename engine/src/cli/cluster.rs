@@ -1,7 +1,7 @@
 //! `emmy cluster`: runs on many nodes, as their client.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read},
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -15,7 +15,7 @@ use crate::{
     metrics::Stopwatch,
     residence::OnLoss,
     run::{Run, engine::Engine},
-    security::keys::{PublicKey, SecretKey},
+    security::{keys::SecretKey, trust},
     server::launch::{self, Address, LaunchError},
 };
 
@@ -183,41 +183,23 @@ fn start_local(count: u16, args: &ClusterRunArgs, talk: &Talk) -> Result<Local, 
 
 /// Servers that are named on the command line or in a file.
 fn listed(text: &str) -> Result<Vec<Address>, Exit> {
-    let lines: Vec<(String, String)> = match std::fs::read_to_string(Path::new(text)) {
-        Ok(file) => {
-            let lines = file
-                .lines()
-                .map(|line| line.split('#').next().unwrap_or_default().trim())
-                .filter(|line| !line.is_empty());
-            let split =
-                |line: &str| line.split_once(char::is_whitespace).map(|(key, rest)| (key.to_owned(), rest.to_owned()));
-            lines.map(|line| split(line).unwrap_or_else(|| (line.to_owned(), String::new()))).collect()
-        }
-        Err(_) => {
-            let split = |one: &str| one.split_once('@').map(|(key, rest)| (key.to_owned(), rest.to_owned()));
-            text.split(',').map(|one| split(one.trim()).unwrap_or_else(|| (one.to_owned(), String::new()))).collect()
-        }
-    };
-    let mut servers: Vec<Address> = Vec::new();
-    for (key, rest) in lines {
+    let file = std::fs::File::open(text);
+    let in_file = file.is_ok();
+    let list = file.map_or_else(
+        |_| Ok(text.to_owned()),
+        |file| {
+            let mut list = String::new();
+            file.take(trust::FILE_MAX).read_to_string(&mut list).map(|_| list)
+        },
+    );
+    let wrong = |what: String| {
         let remedy = "name servers as KEY@ADDRESS, or in a file with a public key and an address in each line";
-        let wrong = |what: String| {
-            complain(&what, remedy);
-            Exit::WrongInput
-        };
-        let key: PublicKey = key.parse().map_err(|error| wrong(format!("--nodes: `{key}`: {error}")))?;
-        let at = rest.split_whitespace().next().unwrap_or_default();
-        let address = serve::address(at)?;
-        if servers.iter().any(|server| server.key == key) {
-            return Err(wrong(format!("--nodes: {key} is there twice")));
-        }
-        servers.push(Address { key, address });
-    }
-    if servers.is_empty() {
-        complain("--nodes names no server", "give a number, or a list of servers");
-        return Err(Exit::WrongInput);
-    }
-    Ok(servers)
+        complain(&format!("--nodes: {what}"), remedy);
+        Exit::WrongInput
+    };
+    let list = list.map_err(|error| wrong(format!("{text}: {error}")))?;
+    let named = launch::read_list(&list, in_file).map_err(wrong)?;
+    named.into_iter().map(|(key, at)| Ok(Address { key, address: serve::address(&at)? })).collect()
 }
 
 fn client_key(path: Option<&Path>) -> Result<SecretKey, Exit> {

@@ -15,6 +15,7 @@ use crate::{
         trust,
     },
     server::serve::{Server, Settings},
+    text::harmless,
 };
 
 /// `emmy serve`
@@ -95,7 +96,7 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, Exit> {
     let found = text.to_socket_addrs().ok().and_then(|mut found| found.next());
     found.ok_or_else(|| {
         complain(
-            &format!("`{text}` is no address with a port"),
+            &format!("`{}` is no address with a port", harmless(text)),
             "write 127.0.0.1:7447, [::1]:7447 or host.example:7447",
         );
         Exit::WrongInput

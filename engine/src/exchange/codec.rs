@@ -10,7 +10,9 @@ use std::collections::VecDeque;
 
 use pco::{
     ChunkConfig, DeltaSpec, ModeSpec,
-    standalone::{simple_compress, simple_decompress_into},
+    errors::PcoError,
+    metadata::FormatVersion,
+    standalone::{DecompressorItem, FileDecompressor, simple_compress},
 };
 
 use crate::wire::bytes::{Reader, TooShort, Writer};
@@ -21,6 +23,8 @@ const ORDER_MAX: usize = 4;
 const SAMPLE: usize = 256;
 /// Fewer rows than this are sent as they are: the head of a packed column alone is longer.
 const PACKED_ROWS: usize = 24;
+/// Where a chunk of pco says in which way it is packed, 0 if plainly: after its type (1 byte) and its number of values (3 bytes).
+const WAY: usize = 4;
 
 /// Why bytes are not columns.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,7 +46,7 @@ pub enum ColumnError {
 }
 
 /// Three columns and what they were before, on one side of a link.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Predictor {
     /// The newest first.
     past: VecDeque<[Vec<i64>; 3]>,
@@ -83,11 +87,12 @@ impl Predictor {
         out.0
     }
 
-    /// The columns of so many rows that these bytes spell, which are then part of the past.
+    /// The columns of so many rows that these bytes spell. They become part of the past when [`Predictor::keep`] is told so: until then
+    /// nothing has changed, whatever else is found wrong with them.
     ///
     /// # Errors
-    /// If they spell nothing of the kind; the past is then as it was.
-    pub fn decode(&mut self, bytes: &mut Reader<'_>, rows: usize) -> Result<[Vec<i64>; 3], ColumnError> {
+    /// If they spell nothing of the kind.
+    pub fn decode(&self, bytes: &mut Reader<'_>, rows: usize) -> Result<[Vec<i64>; 3], ColumnError> {
         let order = usize::from(bytes.byte()?);
         let kept = self.past.len().min(ORDER_MAX);
         if order > kept {
@@ -107,11 +112,11 @@ impl Predictor {
                 *value = value.wrapping_add(self.predict(order, axis, row));
             }
         }
-        self.keep(columns.clone());
         Ok(columns)
     }
 
-    fn keep(&mut self, columns: [Vec<i64>; 3]) {
+    /// Makes columns part of the past.
+    pub fn keep(&mut self, columns: [Vec<i64>; 3]) {
         if self.past.front().is_some_and(|last| last[0].len() != columns[0].len()) {
             self.past.clear();
         }
@@ -151,15 +156,29 @@ fn packed(values: &[i64]) -> Option<Vec<u8>> {
     simple_compress(values, &config).ok().filter(|bytes| bytes.len() < size_of_val(values))
 }
 
+/// What [`packed`] packed, and nothing else that pco knows: in its other ways of packing a few bytes can ask for a window or a
+/// dictionary of many MiB. So nothing is allocated here but the rows that were agreed upon, and tables of a fixed size.
 fn unpacked(bytes: &[u8], rows: usize) -> Result<Vec<i64>, ColumnError> {
-    // A packed value may take no byte at all, but the number of rows was agreed upon before.
+    let wrong = |error: PcoError| ColumnError::Packing(error.to_string());
+    let refused = |what: &str| ColumnError::Packing(what.to_owned());
+    let (file, mut rest) = FileDecompressor::new(bytes).map_err(wrong)?;
+    if file.format_version() != &FormatVersion::default() {
+        return Err(refused("they were packed by something else"));
+    }
     let mut values = vec![0; rows];
-    let progress =
-        simple_decompress_into(bytes, &mut values).map_err(|error| ColumnError::Packing(error.to_string()))?;
-    if progress.n_processed == rows && progress.finished {
-        Ok(values)
-    } else {
-        Err(ColumnError::Packing(format!("{} values, {rows} expected", progress.n_processed)))
+    let mut left = values.as_mut_slice();
+    loop {
+        if rest.first().is_some_and(|&end| end != 0) && rest.get(WAY) != Some(&0) {
+            return Err(refused("they were packed in another way"));
+        }
+        let mut chunk = match file.chunk_decompressor::<i64, _>(rest).map_err(wrong)? {
+            DecompressorItem::Chunk(chunk) => chunk,
+            DecompressorItem::EndOfData(after) if after.is_empty() && left.is_empty() => return Ok(values),
+            DecompressorItem::EndOfData(_) => return Err(refused("not as many values as there are particles")),
+        };
+        let (now, later) = left.split_at_mut_checked(chunk.n()).ok_or_else(|| refused("too many values"))?;
+        chunk.read(now).map_err(wrong)?;
+        (left, rest) = (later, chunk.into_src());
     }
 }
 
@@ -193,6 +212,7 @@ mod tests {
                 let bytes = here.encode(slices(&now), pack);
                 let mut reader = Reader(&bytes);
                 assert_eq!(there.decode(&mut reader, rows).unwrap(), now, "step {step}");
+                there.keep(now);
                 assert!(reader.is_empty());
                 if pack && (4..9).contains(&step) {
                     assert!(bytes.len() < 6 * rows, "{} bytes for {rows} rows of 24", bytes.len());
@@ -209,6 +229,7 @@ mod tests {
             let now: [Vec<i64>; 3] = std::array::from_fn(|_| (0..100).map(edge).collect());
             let bytes = here.encode(slices(&now), true);
             assert_eq!(there.decode(&mut Reader(&bytes), 100).unwrap(), now);
+            there.keep(now);
         }
     }
 

@@ -1,8 +1,15 @@
 //! The blocks that partitions send each other: halos, returned impulses, and particles that change hands.
+//!
+//! What is read comes from a peer. A block is taken whole or refused whole: after one that is refused, what is known of the peer's
+//! particles and of their past is what it was before. What is refused is whatever kernels do not expect: positions, momenta, masses and
+//! radii out of their ranges, and a number that two particles have. Impulses may be anything: a peer in which a pair came too close sends
+//! what its sums wrapped to, and the step ends with that breach, not here. Reading takes at most 24 bytes for each particle whose
+//! identity was told, as many for each column of the past, and what the block itself is long.
 
 use super::codec::{ColumnError, Predictor};
 use crate::{
     particle::{Mass, Momentum, Particle, ParticleId, Position, Radius},
+    quanta::MASS_RANGE_BITS,
     wire::bytes::{Reader, Writer},
 };
 
@@ -72,43 +79,59 @@ pub fn halo(roster: Option<&Roster>, positions: [&[i64]; 3], predictor: &mut Pre
     out.0
 }
 
-/// Reads a halo. `known` is who they are, if that was told before; the first halo tells it, and no other.
+/// Reads a halo, whose positions are within ±2^`position_bits` quanta. `known` is who they are, if that was told before; the first halo
+/// tells it, and no other.
 ///
 /// # Errors
-/// If it is not one.
+/// If it is not one; `known` and `predictor` are then as they were.
 pub fn read_halo(
     bytes: &[u8],
+    position_bits: u32,
     known: &mut Option<Roster>,
     predictor: &mut Predictor,
 ) -> Result<[Vec<i64>; 3], ColumnError> {
     let mut reader = Reader(bytes);
     let fresh = match reader.byte()? {
         0 => None,
-        1 => {
-            if known.is_some() {
-                return Err(ColumnError::Packing("it says again who they are".into()));
-            }
-            let (count, sources) = (reader.count()?, reader.count()?);
-            if sources > count {
-                return Err(ColumnError::Packing(format!("{sources} of {count} particles pull")));
-            }
-            let id = reader.column(count)?.into_iter().map(|id| id as u64).collect();
-            let mass = reader.column(count)?;
-            if mass.iter().any(|&mass| mass <= 0) {
-                return Err(ColumnError::Packing("a particle without mass".into()));
-            }
-            Some(Roster { sources, id, mass })
-        }
-        other => return Err(ColumnError::Packing(format!("a halo of kind {other}"))),
+        1 if known.is_some() => return Err(refused("it says again who they are")),
+        1 => Some(read_roster(&mut reader)?),
+        other => return Err(refused(format!("a halo of kind {other}"))),
     };
     let roster = fresh.as_ref().or(known.as_ref());
     let rows = roster.map(Roster::len).ok_or(ColumnError::NoPast { asked: 1, kept: 0 })?;
     let positions = predictor.decode(&mut reader, rows)?;
     end(reader)?;
+    if positions.iter().flatten().any(|x| x.unsigned_abs() > 1 << position_bits) {
+        return Err(refused("a position out of range"));
+    }
+    predictor.keep(positions.clone());
     if fresh.is_some() {
         *known = fresh;
     }
     Ok(positions)
+}
+
+fn read_roster(reader: &mut Reader<'_>) -> Result<Roster, ColumnError> {
+    let (count, sources) = (reader.count()?, reader.count()?);
+    if sources > count {
+        return Err(refused(format!("{sources} of {count} particles pull")));
+    }
+    let id: Vec<u64> = reader.column(count)?.into_iter().map(|id| id as u64).collect();
+    let mass = reader.column(count)?;
+    if !mass.iter().all(|mass| (1..=1 << MASS_RANGE_BITS).contains(mass)) {
+        return Err(refused("a mass out of range"));
+    }
+    let mut sorted = id.clone();
+    sorted.sort_unstable();
+    // Rows that only fill up a lane carry the largest number.
+    if sorted.windows(2).any(|pair| pair[0] == pair[1]) || sorted.last() == Some(&u64::MAX) {
+        return Err(refused("a number that is no particle's, or of two"));
+    }
+    Ok(Roster { sources, id, mass })
+}
+
+fn refused(why: impl Into<String>) -> ColumnError {
+    ColumnError::Packing(why.into())
 }
 
 /// Impulses on the particles of a halo, in its order.
@@ -117,14 +140,15 @@ pub fn impulses(sums: [&[i64]; 3], predictor: &mut Predictor, pack: bool) -> Vec
     predictor.encode(sums, pack)
 }
 
-/// Reads impulses on so many particles.
+/// Reads impulses on so many particles. They may be any integers.
 ///
 /// # Errors
-/// If it is not that.
+/// If it is not that; `predictor` is then as it was.
 pub fn read_impulses(bytes: &[u8], rows: usize, predictor: &mut Predictor) -> Result<[Vec<i64>; 3], ColumnError> {
     let mut reader = Reader(bytes);
     let sums = predictor.decode(&mut reader, rows)?;
     end(reader)?;
+    predictor.keep(sums.clone());
     Ok(sums)
 }
 
@@ -152,36 +176,39 @@ pub fn migrants(migrants: &[Migrant]) -> Vec<u8> {
     out.0
 }
 
-/// Reads particles for a new owner.
+/// Reads particles for a new owner, each within its ranges, no two with one number.
 ///
 /// # Errors
 /// If it is not that.
-pub fn read_migrants(bytes: &[u8]) -> Result<Vec<Migrant>, ColumnError> {
+pub fn read_migrants(bytes: &[u8], position_bits: u32) -> Result<Vec<Migrant>, ColumnError> {
     let (records, rest) = bytes.as_chunks::<{ 8 * MIGRANT_WORDS }>();
     if !rest.is_empty() {
-        return Err(ColumnError::Packing(format!("{} bytes of a particle", rest.len())));
+        return Err(refused(format!("{} bytes of a particle", rest.len())));
     }
-    records.iter().map(read_migrant).collect()
+    let migrants: Vec<Migrant> = records.iter().map(migrant_of).collect();
+    migrants.iter().try_for_each(|migrant| migrant.particle.check(position_bits)).map_err(refused)?;
+    let mut ids: Vec<ParticleId> = migrants.iter().map(|migrant| migrant.particle.id).collect();
+    ids.sort_unstable();
+    match ids.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(refused(format!("particle {} twice", pair[0].0))),
+        None => Ok(migrants),
+    }
 }
 
-fn read_migrant(record: &[u8; 8 * MIGRANT_WORDS]) -> Result<Migrant, ColumnError> {
-    let words = Reader(record).column(MIGRANT_WORDS)?;
-    let &[id, x, y, z, px, py, pz, mass, radius, jx, jy, jz] = words.as_slice() else {
-        unreachable!("twelve words were read")
-    };
-    if mass == 0 || mass == i64::MIN {
-        return Err(ColumnError::Packing("a particle without mass".into()));
-    }
+fn migrant_of(record: &[u8; 8 * MIGRANT_WORDS]) -> Migrant {
+    let word = |k: usize| i64::from_le_bytes(record.as_chunks().0[k]);
+    let three = |k: usize| [word(k), word(k + 1), word(k + 2)];
+    let mass = word(7);
     let particle = Particle {
-        id: ParticleId(id as u64),
-        position: Position([x, y, z]),
-        momentum: Momentum([px, py, pz]),
-        mass: Mass { quanta: mass.abs(), pulls: mass > 0 },
-        radius: Radius(radius),
+        id: ParticleId(word(0) as u64),
+        position: Position(three(1)),
+        momentum: Momentum(three(4)),
+        mass: Mass { quanta: mass.saturating_abs(), pulls: mass > 0 },
+        radius: Radius(word(8)),
     };
-    Ok(Migrant { particle, impulse: [jx, jy, jz] })
+    Migrant { particle, impulse: three(9) }
 }
 
 fn end(reader: Reader<'_>) -> Result<(), ColumnError> {
-    if reader.is_empty() { Ok(()) } else { Err(ColumnError::Packing(format!("{} bytes too many", reader.0.len()))) }
+    if reader.is_empty() { Ok(()) } else { Err(refused(format!("{} bytes too many", reader.0.len()))) }
 }

@@ -37,22 +37,20 @@ pub struct Physics {
     pub history: Arc<OnceLock<History>>,
 }
 
-/// Notes as bytes, and back.
-///
-/// # Panics
-/// If they are not what a judge wrote: they come with decisions, whose hash was checked.
+/// Notes from bytes; nothing if there are none, or if they are not what a judge writes. They come with decisions and configurations of
+/// peers, and a hash says only that all have the same ones.
 #[must_use]
 pub fn read_notes(bytes: &[u8]) -> Option<Notes> {
-    let read = |bytes| decode(bytes, "notes of a judge", crate::coordinator::NOTES_BYTES_MAX);
-    (!bytes.is_empty()).then(|| read(bytes).expect("notes are what a judge wrote"))
+    decode(bytes, "notes of a judge", crate::coordinator::NOTES_BYTES_MAX).ok()
 }
 
 impl Physics {
-    fn notes(&self, bytes: &[u8]) -> Notes {
-        read_notes(bytes).unwrap_or_else(|| {
-            let history = self.history.get().expect("no step is allowed before the books are open");
-            Notes { ledger: history.ledger.clone(), drifts: history.drifts }
-        })
+    /// The book and the record before a step; nothing while they are not known here.
+    fn notes(&self, bytes: &[u8]) -> Option<Notes> {
+        if !bytes.is_empty() {
+            return read_notes(bytes);
+        }
+        self.history.get().map(|history| Notes { ledger: history.ledger.clone(), drifts: history.drifts })
     }
 
     /// What shares say beyond their amounts; one that cannot be read says nothing.
@@ -92,11 +90,11 @@ fn post(ledger: &mut Ledger, account: Account, gained: Amounts) {
 
 impl Judge for Physics {
     fn is_ready(&self, notes: &[u8]) -> bool {
-        !notes.is_empty() || self.history.get().is_some()
+        self.notes(notes).is_some()
     }
 
     fn judge(&self, step: u64, notes: &[u8], shares: &BTreeMap<NodeId, Share>, totals: &Totals) -> (Ruling, Vec<u8>) {
-        let before = self.notes(notes);
+        let before = self.notes(notes).expect("nothing is judged before this node is ready");
         let mut after = before.clone();
         // The accounts of a run on one node are there from the first step on, whatever they hold.
         [KICK_ROUNDING, DRIFT_ROUNDING].into_iter().for_each(|account| after.ledger.post(account, Amounts::default()));

@@ -1,9 +1,13 @@
 //! What nodes and the client of a run say to each other beyond halos and the letters of the step protocol.
+//!
+//! Every message is refused where what it says cannot be: a book or a record that no run can have, a particle out of every range. Texts
+//! are such as a terminal may show.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use crate::{
     audit::BreachReport,
+    contract::Contract,
     coordinator::{Account, Share},
     ledger::Amounts,
     node::History,
@@ -12,7 +16,11 @@ use crate::{
         Proposal, RecountShare,
         cuts::{Cuts, Sketch},
     },
-    snapshot::checkpoint::{RECORD_BYTES, particle, record},
+    snapshot::{
+        checkpoint::{RECORD_BYTES, particle, record},
+        validate::check_history,
+    },
+    text::read_all_harmless,
     wire::{DecodeError, Epoch, NodeId, decode, encode},
 };
 
@@ -70,6 +78,8 @@ impl Kind {
 
 /// Bytes of a message that is not made of particles, at most.
 pub const MESSAGE_BYTES_MAX: usize = 1 << 20;
+/// Positions stay within ±2^(this) under every contract.
+const POSITION_BITS_MAX: u32 = Contract::Native64.position_bits();
 
 /// Steps may be taken up to `up_to`. The book and the record at the start go along, because nobody may decide without them; breaches
 /// of the past do not.
@@ -78,8 +88,20 @@ pub struct Grant {
     /// The last step of the protocol that is allowed.
     pub up_to: u64,
     /// What the run has behind it.
+    #[serde(deserialize_with = "read_history")]
     pub history: History,
 }
+
+/// A history that a run can have.
+fn read_history<'de, D: Deserializer<'de>>(input: D) -> Result<History, D::Error> {
+    let history = History::deserialize(input)?;
+    check_history(&history.ledger, &history.drifts).map_err(D::Error::custom)?;
+    Ok(history)
+}
+
+/// What happened at a node, for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remarks(#[serde(deserialize_with = "read_all_harmless")] pub Vec<String>);
 
 /// Breaches in one piece of news, at most.
 pub const NEWS_BREACHES_MAX: usize = 64;
@@ -113,11 +135,27 @@ pub struct News {
 
 /// The book and the record after a step: what whoever decides about the next one needs to know.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "RawNotes")]
 pub struct Notes {
     /// The book of all partitions together.
     pub ledger: crate::ledger::Ledger,
     /// The record of what may drift.
     pub drifts: crate::audit::Drifts,
+}
+
+/// Notes as they travel, before it is known whether they can be.
+#[derive(Deserialize)]
+struct RawNotes {
+    ledger: crate::ledger::Ledger,
+    drifts: crate::audit::Drifts,
+}
+
+impl TryFrom<RawNotes> for Notes {
+    type Error = String;
+
+    fn try_from(RawNotes { ledger, drifts }: RawNotes) -> Result<Self, String> {
+        check_history(&ledger, &drifts).map(|()| Self { ledger, drifts })
+    }
 }
 
 /// Send the particles of this step, or count energies there.
@@ -202,7 +240,7 @@ pub fn write_particles(head: &impl Serialize, particles: &[Particle]) -> Vec<u8>
     bytes
 }
 
-/// Reads them.
+/// Reads them. Each is within the widest ranges that there are; a contract may have narrower ones.
 ///
 /// # Errors
 /// If they are none.
@@ -217,8 +255,6 @@ pub fn read_particles<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<(T
         return Err(malformed("its last particle is cut off"));
     }
     let particles: Vec<Particle> = records.iter().map(particle).collect();
-    if particles.iter().any(|particle| particle.mass.quanta <= 0) {
-        return Err(malformed("a particle has no mass"));
-    }
+    particles.iter().try_for_each(|particle| particle.check(POSITION_BITS_MAX)).map_err(|why| malformed(&why))?;
     Ok((head, particles))
 }

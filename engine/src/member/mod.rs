@@ -15,8 +15,8 @@ use std::{
 use self::{
     judge::{Physics, read_notes},
     message::{
-        Ask, Counted, Extra, Grant, Kept, Kind, MESSAGE_BYTES_MAX, NEWS_BREACHES_MAX, News, Snapshot, read_particles,
-        write_particles,
+        Ask, Counted, Extra, Grant, Kept, Kind, MESSAGE_BYTES_MAX, NEWS_BREACHES_MAX, News, Remarks, Snapshot,
+        read_particles, write_particles,
     },
     spent::{Awaited, Idleness, Spent},
 };
@@ -1003,7 +1003,7 @@ impl<T: Transport> Member<T> {
     /// Tells the client what happened here, once.
     fn send_remarks(&mut self) {
         let new = &self.remarks[self.remarks_told..];
-        if !new.is_empty() && self.post_letter(NodeId::CLIENT, Kind::Remarks, encode(&new)) {
+        if !new.is_empty() && self.post_letter(NodeId::CLIENT, Kind::Remarks, encode(&Remarks(new.to_vec()))) {
             self.remarks_told = self.remarks.len();
         }
     }

@@ -24,6 +24,8 @@ pub struct Sketch {
 
 /// Keys of a sketch, at most.
 pub const SKETCH_KEYS: usize = 128;
+/// Particles, and nanoseconds, that a node may say it has: within what can be added for any number of nodes.
+const SAID_MAX: u64 = 1 << 45;
 /// Partitions are cut anew if the slowest node takes longer than the mean by more than this many thousandths.
 const TOLERATED_PER_MILLE: u64 = 50;
 
@@ -124,7 +126,7 @@ impl Cuts {
 /// Keys with the number of particles that each stands for, in thousandths, growing.
 fn weighed_keys(sketches: &[Sketch]) -> Vec<(u128, u128)> {
     let weighed = |sketch: &Sketch| {
-        let weight = 1000 * u128::from(sketch.count) / (sketch.keys.len().max(1) as u128);
+        let weight = 1000 * u128::from(sketch.count.min(SAID_MAX)) / (sketch.keys.len().max(1) as u128);
         sketch.keys.iter().map(|&key| (key, weight)).collect::<Vec<_>>()
     };
     let mut all: Vec<_> = sketches.iter().flat_map(weighed).collect();
@@ -156,8 +158,7 @@ pub struct Effort {
 impl Effort {
     /// Within what can be added for any number of nodes.
     fn bounded(self) -> Self {
-        const MOST: u64 = 1 << 48;
-        Self { particles: self.particles.min(MOST), nanoseconds: self.nanoseconds.min(MOST) }
+        Self { particles: self.particles.min(SAID_MAX), nanoseconds: self.nanoseconds.min(SAID_MAX) }
     }
 }
 

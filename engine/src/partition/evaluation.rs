@@ -230,7 +230,8 @@ impl Partition {
             let known = self.links.rosters.entry(node).or_default();
             let new = known.is_none();
             let predictor = self.links.halos_in.entry((node, part)).or_default();
-            let read = message::read_halo(&bytes, known, predictor);
+            let bits = self.common.contract().position_bits();
+            let read = message::read_halo(&bytes, bits, known, predictor);
             let positions = read.map_err(|error| Offence::of(node, &error, bytes))?;
             if new {
                 self.links.arena.seat(node, known.as_ref().expect("a first halo says who they are"));

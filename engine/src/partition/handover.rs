@@ -3,6 +3,9 @@
 //! It happens between committed steps, with everybody: each node sends each other one block of what is theirs now, most of them
 //! empty. A particle takes along the impulse that waits for it, so that nothing is evaluated again, and with it what its old
 //! partition would have had from others: that is posted between the two as if it had gone there by way of the old owner.
+//!
+//! A block of particles is taken whole or not at all: each of them must belong here by the cuts, and none may be here already, or come
+//! from somebody else too.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -103,14 +106,13 @@ impl Partition {
         let mut handover = self.handover.take().expect("there is one");
         for node in handover.waiting.clone() {
             let Some(bytes) = self.early.remove(&(Kind::Migrants, handover.step, 0, node)) else { continue };
-            let migrants = match message::read_migrants(&bytes) {
-                Ok(migrants) => migrants,
-                Err(error) => {
+            match self.read_arrivals(&bytes, &handover) {
+                Ok(migrants) => handover.arrived.extend(migrants.into_iter().map(|migrant| (node, migrant))),
+                Err(what) => {
                     self.handover = Some(handover);
-                    return Err(Offence::of(node, &error, bytes));
+                    return Err(Offence { from: node, what, block: bytes });
                 }
-            };
-            handover.arrived.extend(migrants.into_iter().map(|migrant| (node, migrant)));
+            }
             handover.waiting.remove(&node);
         }
         if !handover.waiting.is_empty() {
@@ -123,6 +125,28 @@ impl Partition {
         // Others may have changed even where nothing did here.
         self.relink();
         Ok(Progress::HandedOver { step: handover.step })
+    }
+
+    /// The particles of a block that came, if they can live here.
+    fn read_arrivals(&self, bytes: &[u8], handover: &Handover) -> Result<Vec<Migrant>, String> {
+        let bits = self.common.contract().position_bits();
+        let migrants = message::read_migrants(bytes, bits).map_err(|error| error.to_string())?;
+        if migrants.is_empty() {
+            return Ok(migrants);
+        }
+        let here = self.set.real_rows().map(|row| self.set.id[row]).filter(|id| !handover.left.contains(id));
+        let arrived = handover.arrived.iter().map(|(_, migrant)| migrant.particle.id.0);
+        let taken: BTreeSet<u64> = here.chain(arrived).collect();
+        for Migrant { particle, .. } in &migrants {
+            let id = particle.id.0;
+            if taken.contains(&id) {
+                return Err(format!("particle {id} is here already"));
+            }
+            if self.cuts.owner(key(particle.position.0, bits)) != self.me {
+                return Err(format!("particle {id} belongs to somebody else"));
+            }
+        }
+        Ok(migrants)
     }
 
     /// Lets go of those that left, and houses those that came.

@@ -152,7 +152,7 @@ impl RecountShare {
         Recount {
             step,
             kinetic: Exact::sum_of_parts(self.kinetic),
-            potential: -Exact::sum_of_parts(self.binding),
+            potential: Exact::sum_of_parts(self.binding).saturating_neg(),
             booked: ledger.booked().energy,
             angular_rounding: crate::commit::angular_rounding(ledger),
             angular_size: self.angular_size as f64 * audit::TAXICAB_UNIT,

@@ -378,3 +378,36 @@ impl Asked {
         Session::new(keys, local, self.remote)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a peer seals into a handshake is its own choice: its key is proved by then, and nothing else.
+    #[test]
+    fn an_introduction_of_any_bytes_is_read_or_refused() {
+        let hello = Hello { program: "emmy".into(), application: vec![7; 40], ..Hello::default() };
+        let id = SessionId::new(77).expect("small");
+        let honest = introduce(id, 5, &hello);
+        assert_eq!(read_introduction(&honest), Some((id, 5, hello)));
+        let (mut seed, mut read) = (1_u64, 0);
+        let mut random = || {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            seed
+        };
+        for _ in 0..50_000 {
+            let mut lie = honest;
+            for _ in 0..=random() % 4 {
+                // Beyond these bytes there is only what fills it up.
+                lie[random() as usize % 70] = random() as u8;
+            }
+            if let Some((session, _, hello)) = read_introduction(&lie[..random() as usize % (HELLO_BYTES + 1)]) {
+                assert!(hello.fits() && session.number() < SessionId::COUNT);
+                read += 1;
+            }
+        }
+        assert!(read > 100, "only {read} were read: the others were broken too much");
+    }
+}

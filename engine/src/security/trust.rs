@@ -11,6 +11,7 @@
 use std::{collections::BTreeMap, fmt, fs, io::Read, path::Path};
 
 use super::keys::PublicKey;
+use crate::text::harmless;
 
 /// A longer file is refused [bytes].
 pub const FILE_MAX: u64 = 1 << 20;
@@ -137,5 +138,5 @@ fn shortened(word: &str) -> String {
     if shown.len() < word.len() {
         shown.push('…');
     }
-    shown
+    harmless(&shown)
 }

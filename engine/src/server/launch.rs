@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     backend::cpu::Cpu,
+    coordinator::NODES_MAX,
     member::{
         Setup,
         message::{MESSAGE_BYTES_MAX, write_particles},
@@ -22,6 +23,7 @@ use crate::{
     remote::Remote,
     security::keys::{PublicKey, SecretKey},
     snapshot::root::StateRoot,
+    text::harmless,
     transport::{Event, Tag, Transport, laminar::Place},
     wire::{Epoch, Incarnation, NodeId, Time, decode},
 };
@@ -58,6 +60,34 @@ pub enum LaunchError {
     /// The run does not begin.
     #[error("{0}")]
     Run(String),
+}
+
+/// What a list of servers says: for each its key, and a word for where it is, which nobody has looked up yet.
+///
+/// `in_file`: a key and an address in each line, `#` before a remark; else `KEY@ADDRESS`, with commas between.
+///
+/// # Errors
+/// What is no key, or is there twice, and what is none at all; as a terminal may show it.
+pub fn read_list(text: &str, in_file: bool) -> Result<Vec<(PublicKey, String)>, String> {
+    let entries: Vec<&str> = if in_file {
+        text.lines().map(|line| line.split('#').next().unwrap_or_default().trim()).collect()
+    } else {
+        text.split(',').map(str::trim).collect()
+    };
+    let mut servers: Vec<(PublicKey, String)> = Vec::new();
+    for entry in entries.into_iter().filter(|entry| !(in_file && entry.is_empty())) {
+        let split = if in_file { entry.split_once(char::is_whitespace) } else { entry.split_once('@') };
+        let (key, rest) = split.unwrap_or((entry, ""));
+        let key: PublicKey = key.parse().map_err(|error| format!("`{}`: {error}", harmless(key)))?;
+        if servers.iter().any(|(known, _)| *known == key) {
+            return Err(format!("{key} is there twice"));
+        }
+        if servers.len() == NODES_MAX {
+            return Err(format!("more than {NODES_MAX} servers"));
+        }
+        servers.push((key, rest.split_whitespace().next().unwrap_or_default().to_owned()));
+    }
+    if servers.is_empty() { Err("no server is named".into()) } else { Ok(servers) }
 }
 
 fn table(servers: &[Address]) -> BTreeMap<PublicKey, Place> {

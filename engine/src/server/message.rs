@@ -1,8 +1,8 @@
-//! What clients and servers say to each other around a run.
+//! What clients and servers say to each other around a run. Texts that are only shown are such as a terminal may show.
 
 use serde::{Deserialize, Serialize};
 
-use crate::{node::History, quanta::Quanta};
+use crate::{node::History, quanta::Quanta, text::read_harmless};
 
 /// What a block is, in [`crate::transport::Tag::kind`]; smaller numbers are those of runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +37,10 @@ impl Kind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seat {
     /// Its public key, as text.
+    #[serde(deserialize_with = "read_harmless")]
     pub key: String,
     /// Where it listens.
+    #[serde(deserialize_with = "read_harmless")]
     pub address: String,
 }
 
@@ -48,6 +50,7 @@ pub struct Description {
     /// A number that no other run has.
     pub run: u64,
     /// The program of the client.
+    #[serde(deserialize_with = "read_harmless")]
     pub program: String,
     /// The scenario, every default filled in.
     pub scenario: String,
@@ -83,6 +86,7 @@ pub enum Opened {
         /// How many threads it has.
         threads: u32,
         /// Its instruction set; no bit depends on it.
+        #[serde(deserialize_with = "read_harmless")]
         isa: String,
     },
     /// It is not.
@@ -90,6 +94,7 @@ pub enum Opened {
         /// The run.
         run: u64,
         /// Why.
+        #[serde(deserialize_with = "read_harmless")]
         why: String,
     },
 }
@@ -107,6 +112,7 @@ pub struct Begin {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// Its program.
+    #[serde(deserialize_with = "read_harmless")]
     pub program: String,
     /// Seconds since it was started.
     pub up_seconds: f64,
@@ -115,6 +121,7 @@ pub struct Status {
     /// Threads.
     pub threads: u32,
     /// The instruction set.
+    #[serde(deserialize_with = "read_harmless")]
     pub isa: String,
     /// The run that it takes part in.
     pub run: Option<RunStatus>,
@@ -124,6 +131,7 @@ pub struct Status {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunStatus {
     /// Its name.
+    #[serde(deserialize_with = "read_harmless")]
     pub name: String,
     /// The place of this node.
     pub node: u16,
@@ -138,6 +146,7 @@ pub struct RunStatus {
     /// Committed steps of the run.
     pub step: u64,
     /// The state root.
+    #[serde(deserialize_with = "read_harmless")]
     pub root: String,
     /// Particles here.
     pub particles: u64,

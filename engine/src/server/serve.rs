@@ -30,9 +30,10 @@ use crate::{
     run::StopRequest,
     scenario::read,
     security::keys::{PublicKey, SecretKey},
-    snapshot::root::StateRoot,
+    snapshot::{root::StateRoot, validate},
     spawn,
     step::Clock,
+    text::harmless,
     transport::{Datagrams, Event, Transport, laminar::Place},
     wire::{Incarnation, NodeId, Time, decode, encode},
 };
@@ -182,7 +183,7 @@ impl Server {
                             }
                         }
                         Err((run, why)) => {
-                            tracing::warn!("a run of {from} is refused: {why}");
+                            tracing::warn!("a run of {from} is refused: {}", harmless(&why));
                             line.send(from, Kind::Opened, &Opened::Refused { run, why });
                         }
                     },
@@ -255,10 +256,6 @@ impl Server {
         if different.len() < seats.len() {
             return Err("two places have one key".into());
         }
-        let ids: BTreeSet<u64> = particles.iter().map(|particle| particle.id.0).collect();
-        if ids.len() < particles.len() {
-            return Err("two particles have one number".into());
-        }
         if program != PROGRAM {
             return Err(format!("the client is {program}, this server is {PROGRAM}: run the same version on both"));
         }
@@ -280,6 +277,9 @@ impl Server {
         if found.0 != *root {
             return Err(format!("the particles have root {found}, the client says {}", StateRoot(*root)));
         }
+        validate::check_start(&scenario, &description.quanta, &particles)?;
+        let history = description.history.as_ref();
+        history.map_or(Ok(()), |history| validate::check_history(&history.ledger, &history.drifts))?;
         let names = Names(description.names.clone());
         let mut state = spawn::state_of(&scenario, description.quanta, particles, names);
         state.clock.step = description.step;

@@ -9,10 +9,10 @@ use super::checkpoint::Header;
 use crate::{
     audit::{Breach, Drifts, Exact, Recount, exact},
     contract::Contract,
-    ledger::Amounts,
+    ledger::{Amounts, Ledger},
     math::cross,
     particle::Particle,
-    quanta::{MASS_RANGE_BITS, MOMENTUM_RANGE_BITS, exp2},
+    quanta::{Quanta, exp2},
     scenario::{
         format::{QuantaChoice, Scenario},
         read,
@@ -35,7 +35,7 @@ const TOTAL_BITS_MAX: u32 = 94;
 pub fn validate(header: &Header, particles: &[Particle]) -> Result<(), String> {
     let scenario = read::read("scenario", &header.scenario, &[]).map_err(|report| format!("its scenario: {report}"))?;
     check_particles(particles, scenario.contract)?;
-    check_quanta(header, &scenario, particles)?;
+    check_quanta(&header.quanta, &scenario, particles)?;
     check_steps(header, &scenario)?;
     check_names(header, particles)?;
     check_book(header, &scenario, particles)?;
@@ -51,26 +51,22 @@ fn check_particles(particles: &[Particle], contract: Contract) -> Result<(), Str
     must(!particles.is_empty(), || "it has no particles".into())?;
     let in_order = particles.windows(2).find(|pair| pair[0].id >= pair[1].id);
     must(in_order.is_none(), || "its particles are not in order of identity, or one is there twice".into())?;
-    particles.iter().try_for_each(|particle| {
-        let id = particle.id.0;
-        let within = |values: [i64; 3], bits: u32| values.iter().all(|value| value.unsigned_abs() <= 1 << bits);
-        // Rows that only fill up a lane carry the largest number.
-        must(id != u64::MAX, || format!("no particle has the number {id}"))?;
-        let mass = particle.mass.quanta;
-        let right = 0 < mass && mass <= 1 << MASS_RANGE_BITS;
-        must(right, || format!("particle {id} has a mass of {mass} quanta"))?;
-        let right = within(particle.position.0, contract.position_bits());
-        must(right, || format!("particle {id} is out of the range of positions"))?;
-        let right = within(particle.momentum.0, MOMENTUM_RANGE_BITS);
-        must(right, || format!("particle {id} is out of the range of momenta"))?;
-        let radius = particle.radius.0;
-        let right = (0..=1_i64 << contract.position_bits()).contains(&radius);
-        must(right, || format!("particle {id} has a radius of {radius} quanta"))
-    })
+    particles.iter().try_for_each(|particle| particle.check(contract.position_bits()))
 }
 
-fn check_quanta(header: &Header, scenario: &Scenario, particles: &[Particle]) -> Result<(), String> {
-    let quanta = &header.quanta;
+/// Whether a run can begin with these quanta and particles, whoever says so: what [`validate`] asks of a file, where there is none.
+///
+/// # Errors
+/// The first thing that is wrong, in words.
+pub fn check_start(scenario: &Scenario, quanta: &Quanta, particles: &[Particle]) -> Result<(), String> {
+    must(!particles.is_empty(), || "there are no particles".into())?;
+    let different: BTreeSet<u64> = particles.iter().map(|particle| particle.id.0).collect();
+    must(different.len() == particles.len(), || "two particles have one number".into())?;
+    particles.iter().try_for_each(|particle| particle.check(scenario.contract.position_bits()))?;
+    check_quanta(quanta, scenario, particles)
+}
+
+fn check_quanta(quanta: &Quanta, scenario: &Scenario, particles: &[Particle]) -> Result<(), String> {
     for (name, quantum) in
         [("position", quanta.position), ("momentum", quanta.momentum), ("mass", quanta.mass), ("energy", quanta.energy)]
     {
@@ -111,12 +107,13 @@ fn check_names(header: &Header, particles: &[Particle]) -> Result<(), String> {
     })
 }
 
-/// What the particles hold must be what the ledger says, unless a breach was kept.
-fn check_book(header: &Header, scenario: &Scenario, particles: &[Particle]) -> Result<(), String> {
-    let (ledger, drifts) = (&header.ledger, &header.drifts);
+/// Whether a book and a record can be those of any run: sums of what they hold stay within 128 bits, and every float is a number.
+///
+/// # Errors
+/// What cannot be, in words.
+pub fn check_history(ledger: &Ledger, drifts: &Drifts) -> Result<(), String> {
     let fits = |value: i128, bits: u32| value.unsigned_abs() <= 1 << bits;
-    let due = ledger.due();
-    let sums = [ledger.opening, ledger.booked(), due];
+    let sums = [ledger.opening, ledger.booked(), ledger.due()];
     for held in ledger.accounts.values().chain(&sums) {
         let [x, y, z] = held.momentum;
         let exact = [held.count, held.mass, x, y, z].into_iter().all(|value| fits(value, TOTAL_BITS_MAX));
@@ -124,11 +121,16 @@ fn check_book(header: &Header, scenario: &Scenario, particles: &[Particle]) -> R
     }
     let energies = [drifts.energy_start(), drifts.energy_last()];
     must(energies.into_iter().all(|e| fits(e, ENERGY_BITS_MAX)), || "its record of energy is out of range".into())?;
+    must(drifts.is_finite(), || "its record holds what is no number".into())?;
     let scales = [energy_scale(drifts), drifts.angular_scale()];
-    must(scales.into_iter().all(|scale| scale >= 1.0), || {
-        "its record measures drifts by less than one quantum".into()
-    })?;
+    must(scales.into_iter().all(|scale| scale >= 1.0), || "its record measures drifts by less than one quantum".into())
+}
+
+/// What the particles hold must be what the ledger says, unless a breach was kept.
+fn check_book(header: &Header, scenario: &Scenario, particles: &[Particle]) -> Result<(), String> {
+    check_history(&header.ledger, &header.drifts)?;
     if header.breaches.is_empty() {
+        let due = header.ledger.due();
         let counted = Amounts { energy: due.energy, ..count(particles) };
         exact(&counted, &due, scenario.audit.angular_momentum)
             .map_err(|breach| format!("its particles are not what its ledger says: {breach}"))?;
