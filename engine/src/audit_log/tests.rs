@@ -370,6 +370,8 @@ fn what_follows_what_is_fine() {
     // Sent on alone, killed, and taken in by the others again.
     let alone = [epoch(1, 0, 0), committed(1, 1, 9), begins(5, 2, 3, (9, 9)), committed(2, 10, 12)];
     fine(&[&alone[..], &[resumed(2), committed(1, 3, 9), committed(2, 10, 11), epoch(3, 3, 11)]].concat());
+    // Nothing whole was left of the log, and it begins anew.
+    assert_eq!(fine(&[resumed(1), epoch(1, 0, 0), committed(1, 1, 3)]).lives, [1]);
     // Never taken in.
     assert_eq!(fine(&[closed(0)]).committed, 0);
     // Cut off before the epoch that would say why: that is for whoever reads it to judge.
