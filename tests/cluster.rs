@@ -274,12 +274,7 @@ fn a_log_that_is_cut_off_is_refused(folder: &Place, logs: &[PathBuf], node: usiz
 #[test]
 fn servers_by_hand_take_part_in_several_runs_and_say_how_they_are() {
     let folder = Place::new("cluster-servers");
-    let secrets: Vec<SecretKey> = (0..3).map(|_| SecretKey::generate().expect("random numbers")).collect();
-    for (k, secret) in secrets.iter().enumerate() {
-        secret.write_new(&folder.0.join(format!("{k}.key"))).expect("a new file");
-    }
-    let trust: String = secrets.iter().map(|secret| format!("{}  a friend\n", secret.public())).collect();
-    fs::write(folder.file("trust"), trust).expect("a file");
+    let secrets = keys(&folder, 3);
     let mut servers = Vec::new();
     let mut list = String::from("# key, address\n");
     for k in 0..2 {
@@ -314,6 +309,17 @@ fn servers_by_hand_take_part_in_several_runs_and_say_how_they_are() {
     }
 }
 
+/// So many secret keys in `0.key`, `1.key`, …, and a trust file with all of them.
+fn keys(folder: &Place, count: usize) -> Vec<SecretKey> {
+    let secrets: Vec<SecretKey> = (0..count).map(|_| SecretKey::generate().expect("random numbers")).collect();
+    for (k, secret) in secrets.iter().enumerate() {
+        secret.write_new(&folder.path(&format!("{k}.key"))).expect("a new file");
+    }
+    let trust: String = secrets.iter().map(|secret| format!("{}  a friend\n", secret.public())).collect();
+    folder.write("trust", trust);
+    secrets
+}
+
 /// A server and where it listens.
 fn serve(folder: &Place, key: &str, more: &[&str]) -> (Child, String) {
     serve_at(folder, key, "127.0.0.1:0", more)
@@ -333,12 +339,7 @@ fn serve_at(folder: &Place, key: &str, at: &str, more: &[&str]) -> (Child, Strin
 #[test]
 fn a_server_that_is_killed_and_started_again_is_taken_in_again() {
     let folder = Place::new("cluster-again");
-    let secrets: Vec<SecretKey> = (0..4).map(|_| SecretKey::generate().expect("random numbers")).collect();
-    for (k, secret) in secrets.iter().enumerate() {
-        secret.write_new(&folder.0.join(format!("{k}.key"))).expect("a new file");
-    }
-    let trust: String = secrets.iter().map(|secret| format!("{}\n", secret.public())).collect();
-    fs::write(folder.file("trust"), trust).expect("a file");
+    let secrets = keys(&folder, 4);
     let log = folder.file("log");
     let mut servers: Vec<(Child, String)> =
         (0..3).map(|k| serve(&folder, &format!("{k}.key"), &["--log", &log])).collect();
@@ -391,6 +392,34 @@ fn who_is_too_few_decides_nothing_and_the_client_says_so_and_leaves() {
         let result: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
         assert_eq!(result["exit_reason"], "cluster_lost");
     }
+}
+
+#[test]
+fn a_server_that_is_let_go_on_alone_ends_the_run_in_a_branch_of_its_own() {
+    let folder = Place::new("cluster-alone");
+    let secrets = keys(&folder, 4);
+    let mut servers: Vec<(Child, String)> = (0..2).map(|k| serve(&folder, &format!("{k}.key"), &["--once"])).collect();
+    let nodes: Vec<String> =
+        servers.iter().zip(&secrets).map(|((_, address), secret)| format!("{}@{address}", secret.public())).collect();
+    let (key, operator, scenario) = (folder.file("2.key"), folder.file("3.key"), scenario("plummer_1k"));
+    let common = [scenario.as_str(), "--steps", "3000", "--set", "expect=[]", "--no-files", "--json"];
+    let started = start(&[&["cluster", "run", "--nodes", &nodes.join(","), "--key", &key], &common[..]].concat());
+    thread::sleep(Duration::from_millis(300));
+    servers[1].0.kill().expect("it runs");
+    servers[1].0.wait().expect("it ends");
+
+    let alone = emmy(&["cluster", "alone", "--nodes", &nodes[0], "--key", &operator]);
+    let said = String::from_utf8_lossy(&alone.stdout).into_owned();
+    assert!(alone.status.success() && said.contains("node 0 goes on alone from step"), "{alone:?}");
+    let (output, stderr) = started.end();
+    let many: serde_json::Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {stderr}"));
+    let one = result(&emmy(&[&["run", "-q"], &common[..]].concat()));
+    assert_same(&one, &many, "one of two, alone");
+    assert!(many["branch"].as_u64() > Some(0) && one["branch"].is_null(), "{many}");
+    servers[0].0.wait().expect("it was there for one run");
+    let over = emmy(&["cluster", "alone", "--nodes", &nodes[0], "--key", &operator]);
+    assert_eq!(over.status.code(), Some(1), "nobody is there any more");
 }
 
 #[test]

@@ -108,7 +108,7 @@ fn hex(bytes: &[u8]) -> String {
 
 pub(super) fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
     let digits = text.as_bytes();
-    if digits.len() != 2 * N || !digits.iter().all(u8::is_ascii_hexdigit) {
+    if digits.len() != 2 * N || !digits.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')) {
         return None;
     }
     let byte = |k: usize| u8::from_str_radix(&text[2 * k..2 * k + 2], 16).expect("two digits");

@@ -191,7 +191,7 @@ impl Decision {
     /// The last step that stays.
     #[must_use]
     pub fn last_step(&self) -> u64 {
-        if self.verdict.is_commit() { self.step } else { self.step - 1 }
+        if self.verdict.is_commit() { self.step } else { self.step.saturating_sub(1) }
     }
 
     /// What each node held, by node.

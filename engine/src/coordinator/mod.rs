@@ -562,6 +562,12 @@ impl Machine {
         Some(self.peers.get(&peer)?.detector.phi_hundredths(self.now))
     }
 
+    /// Whether a copy of what another node owned is still of use.
+    #[must_use]
+    pub fn keeps_copy(&self, owner: NodeId, step: u64) -> bool {
+        self.copies.contains(&(owner, step))
+    }
+
     /// Numbers of things that are kept: for tests that hold them to their limits.
     #[must_use]
     pub fn sizes(&self) -> [usize; 4] {

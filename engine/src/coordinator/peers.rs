@@ -180,7 +180,17 @@ impl Machine {
             self.chain.log.get(&decision.index).is_none_or(|known| known.hash() == decision.hash())
         };
         let at_end = config.head.index > head.index || config.head == head;
-        config.is_sound() && config.head.index >= head.index && at_end && config.log.iter().all(same)
+        let mine = config.adoption.iter().filter(|(_, adopter)| **adopter == self.me);
+        let kept = |owner: NodeId, step: u64| {
+            step == 0 || self.copies.contains(&(owner, step)) || (owner == self.me && self.snapshots.contains(&step))
+        };
+        let can_begin = mine.into_iter().all(|(owner, _)| kept(*owner, config.restart.step));
+        can_begin
+            && config.epoch < Epoch(u32::MAX)
+            && config.is_sound()
+            && config.head.index >= head.index
+            && at_end
+            && config.log.iter().all(same)
     }
 
     fn hear_expelled(&mut self, epoch: Epoch) {

@@ -1,11 +1,14 @@
 //! The replica: stores decisions before they count, and takes part in choosing what follows the epoch.
 
 use super::{Ballot, Body, Config, Decision, Machine, planted::Planted};
-use crate::wire::{Epoch, NodeId};
+use crate::wire::NodeId;
 
 /// Decisions that may be stored beyond the last that is known to count: the coordinator has one stored at a time, and this node is
 /// a member, without whose vote the step after it is not decided.
 const STORED_MAX: usize = 2;
+
+/// No epoch sees so many attempts to change it: a ballot beyond is made up.
+pub(super) const ROUNDS_MAX: u32 = 1 << 30;
 
 /// What a replica has promised about the successor of its epoch.
 #[derive(Clone, Debug, Default)]
@@ -55,7 +58,7 @@ impl Machine {
     }
 
     pub(super) fn hear_prepare(&mut self, from: NodeId, ballot: Ballot) {
-        if !self.is_replica() || !self.current().replicas.contains(&from) {
+        if !self.is_replica() || !self.current().replicas.contains(&from) || ballot.round > ROUNDS_MAX {
             return;
         }
         if let Some(promised) = self.acceptor.promised.filter(|promised| *promised > ballot) {
@@ -78,8 +81,9 @@ impl Machine {
     }
 
     pub(super) fn hear_propose(&mut self, from: NodeId, ballot: Ballot, config: Config) {
-        let follows = config.epoch == Epoch(self.epoch.0 + 1) && config.parent == self.config_hash;
-        if !self.is_replica() || !self.current().replicas.contains(&from) || !follows || !config.is_sound() {
+        let follows = Some(config.epoch.0) == self.epoch.0.checked_add(1) && config.parent == self.config_hash;
+        let known = self.is_replica() && self.current().replicas.contains(&from) && ballot.round <= ROUNDS_MAX;
+        if !known || !follows || !config.is_sound() {
             return;
         }
         if let Some(promised) = self.acceptor.promised.filter(|promised| *promised > ballot) {

@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Ballot, Body, Cause, Config, CopyRecord, Decision, Head, LOG_MAX, Machine, Output, Report, Then, Verdict,
-    member::COPIES_MAX, offence::Offence, planted::Planted, replicas_of,
+    Ballot, Body, Cause, Config, CopyRecord, Decision, Hash, Head, LOG_MAX, Machine, Output, Report, Then, Verdict,
+    member::COPIES_MAX, offence::Offence, planted::Planted, replica::ROUNDS_MAX, replicas_of,
 };
 use crate::wire::{Epoch, Incarnation, NodeId, Time};
 
@@ -159,6 +159,9 @@ impl Machine {
     }
 
     pub(super) fn hear_refuse(&mut self, promised: Ballot) {
+        if promised.round > ROUNDS_MAX {
+            return;
+        }
         self.round_max = self.round_max.max(promised.round);
         if self.bid.as_ref().is_some_and(|bid| bid.ballot < promised) {
             self.give_up_bid();
@@ -192,10 +195,29 @@ impl Machine {
         accepted: Option<(Ballot, Box<Config>)>,
     ) {
         let is_replica = self.current().replicas.contains(&from) && log.len() <= LOG_MAX + 1;
+        let asked = self.bid.as_ref().is_some_and(|bid| bid.ballot == ballot);
+        if asked && is_replica && self.contradicts(&log) {
+            // Nothing can be built on it; there are other replicas.
+            self.object_to(from, "it promises with a chain that is not this one".to_owned());
+            return;
+        }
         let Some(bid) = self.bid.as_mut().filter(|bid| bid.ballot == ballot && is_replica) else { return };
         let accepted = accepted.map(|(ballot, config)| (ballot, *config));
         bid.promises.insert(from, Promise { log, accepted });
         self.propose_if_ready();
+    }
+
+    /// Whether a replica's last decisions are no chain, or not that of the others.
+    fn contradicts(&self, log: &[Decision]) -> bool {
+        let Some(bid) = &self.bid else { return false };
+        let chained =
+            log.windows(2).all(|pair| pair[1].index == pair[0].index + 1 && pair[1].previous == pair[0].hash());
+        let joins = log.first().is_none_or(|first| first.index <= self.chain.head.index + 1);
+        let own = self.chain.log.values().chain(self.chain.stored.values());
+        let known = own.chain(bid.promises.values().flat_map(|promise| &promise.log));
+        let known: BTreeMap<u64, Hash> = known.map(|decision| (decision.index, decision.hash())).collect();
+        let other = |decision: &Decision| known.get(&decision.index).is_some_and(|hash| *hash != decision.hash());
+        !chained || !joins || log.iter().any(other)
     }
 
     fn propose_if_ready(&mut self) {

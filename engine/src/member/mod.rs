@@ -39,6 +39,7 @@ use crate::{
     },
     snapshot::root::StateRoot,
     step::Clock,
+    text::harmless,
     transport::{Event, PostError, Tag, Transport},
     wire::{Epoch, Incarnation, NodeId, Time, decode, encode},
 };
@@ -601,7 +602,7 @@ impl<T: Transport> Member<T> {
     }
 
     fn remark(&mut self, remark: String) {
-        tracing::warn!("{}: {remark}", self.me);
+        tracing::warn!("{}: {}", self.me, harmless(&remark));
         if self.remarks.len() < REMARKS_MAX {
             self.remarks.push(remark);
         }
@@ -952,6 +953,9 @@ impl<T: Transport> Member<T> {
         let root = StateRoot::of_particles(&particles).0;
         self.copies.insert((owner, tag.step), Snapshot { cuts, particles });
         self.tell(Input::Stored { owner, step: tag.step }, now);
+        // However many an owner sends, only so many are kept.
+        let machine = &self.machine;
+        self.copies.retain(|(owner, step), _| machine.keeps_copy(*owner, *step));
         let receipt = Tag { kind: Kind::Kept as u16, ..tag };
         self.post_surely(owner, receipt, encode(&Kept { step: tag.step, root }));
     }
