@@ -85,7 +85,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("security", &["wire"]), // keys, handshakes, sealed datagrams: no sockets, no clock
     ("transport", &["metrics", "security", "wire"]), // the only module that knows laminar
-    ("exchange", &["backend", "force", "particle", "wire"]), // what partitions send each other within a step
+    ("exchange", &["backend", "force", "metrics", "particle", "transport", "wire"]), // what partitions send each other within a step
     (
         "partition",
         &[
@@ -157,6 +157,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "backend",
             "commit",
             "coordinator",
+            "exchange",
             "ledger",
             "metrics",
             "node",

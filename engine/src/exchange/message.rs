@@ -2,6 +2,7 @@
 
 use super::codec::{ColumnError, Predictor};
 use crate::{
+    backend::cpu::Cpu,
     particle::{Mass, Momentum, Particle, ParticleId, Position, Radius},
     wire::bytes::{Reader, Writer},
 };
@@ -48,7 +49,13 @@ impl Roster {
 
 /// A halo: positions, and who they are of unless that is known.
 #[must_use]
-pub fn halo(roster: Option<&Roster>, positions: [&[i64]; 3], predictor: &mut Predictor, pack: bool) -> Vec<u8> {
+pub fn halo(
+    roster: Option<&Roster>,
+    positions: [&[i64]; 3],
+    predictor: &mut Predictor,
+    pack: bool,
+    cpu: &Cpu,
+) -> Vec<u8> {
     let mut out = Writer::default();
     match roster {
         None => out.byte(0),
@@ -60,7 +67,7 @@ pub fn halo(roster: Option<&Roster>, positions: [&[i64]; 3], predictor: &mut Pre
             out.column(&roster.mass);
         }
     }
-    out.0.extend(predictor.encode(positions, pack));
+    out.0.extend(predictor.encode(positions, pack, cpu));
     out.0
 }
 
@@ -72,6 +79,7 @@ pub fn read_halo(
     bytes: &[u8],
     known: &mut Option<Roster>,
     predictor: &mut Predictor,
+    cpu: &Cpu,
 ) -> Result<[Vec<i64>; 3], ColumnError> {
     let mut reader = Reader(bytes);
     let fresh = match reader.byte()? {
@@ -95,7 +103,7 @@ pub fn read_halo(
     };
     let roster = fresh.as_ref().or(known.as_ref());
     let rows = roster.map(Roster::len).ok_or(ColumnError::NoPast { asked: 1, kept: 0 })?;
-    let positions = predictor.decode(&mut reader, rows)?;
+    let positions = predictor.decode(&mut reader, rows, cpu)?;
     end(reader)?;
     if fresh.is_some() {
         *known = fresh;
@@ -105,17 +113,22 @@ pub fn read_halo(
 
 /// Impulses on the particles of a halo, in its order.
 #[must_use]
-pub fn impulses(sums: [&[i64]; 3], predictor: &mut Predictor, pack: bool) -> Vec<u8> {
-    predictor.encode(sums, pack)
+pub fn impulses(sums: [&[i64]; 3], predictor: &mut Predictor, pack: bool, cpu: &Cpu) -> Vec<u8> {
+    predictor.encode(sums, pack, cpu)
 }
 
 /// Reads impulses on so many particles.
 ///
 /// # Errors
 /// If it is not that.
-pub fn read_impulses(bytes: &[u8], rows: usize, predictor: &mut Predictor) -> Result<[Vec<i64>; 3], ColumnError> {
+pub fn read_impulses(
+    bytes: &[u8],
+    rows: usize,
+    predictor: &mut Predictor,
+    cpu: &Cpu,
+) -> Result<[Vec<i64>; 3], ColumnError> {
     let mut reader = Reader(bytes);
-    let sums = predictor.decode(&mut reader, rows)?;
+    let sums = predictor.decode(&mut reader, rows, cpu)?;
     end(reader)?;
     Ok(sums)
 }
