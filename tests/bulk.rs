@@ -237,6 +237,28 @@ fn large_blocks_arrive_over_good_and_bad_links() {
 }
 
 #[test]
+fn what_a_byte_takes_is_measured_on_the_way() {
+    for bandwidth in [1_250_000, 12_500_000, 125_000_000, 1_250_000_000] {
+        let links = Links { delay: 50_000, jitter: 2_000, bandwidth, queue_bytes: 1 << 20, ..Links::default() };
+        let mut world = World::new(4, 2, links, Limits::default());
+        let mut account = Account::new();
+        assert_eq!(world.members[0].network.path(NodeId(1)), None, "nothing was sent yet");
+        // As in a step: halos, and letters that travel alone.
+        for length in [24_000, 100].repeat(60) {
+            account.post(&mut world, 0, 1, vec![7; length]).expect("there is room");
+            while account.delivered.len() < account.posted as usize {
+                let events = world.step(Time(60 * SECOND)).expect("something is due until it is delivered");
+                events.iter().for_each(|(place, event)| account.see(*place, event));
+            }
+        }
+        let path = world.members[0].network.path(NodeId(1)).expect("much came back");
+        let (found, due) = (path.byte_ps.expect("datagrams left together"), 1_000_000_000_000 / bandwidth);
+        assert!((due / 2..=due * 3 / 2).contains(&found), "{bandwidth} bytes a second: {path:?}, not {due} ps");
+        assert!(path.round_trip_ns >= 100_000, "{path:?}");
+    }
+}
+
+#[test]
 fn a_lost_last_datagram_costs_a_timeout_and_not_for_ever() {
     for seed in 0..200 {
         let links = Links { delay: 50_000, loss_permille: 300, ..Links::default() };

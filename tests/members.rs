@@ -20,7 +20,7 @@ use emmy::{
     scenario::{generate, read},
     spawn,
     transport::{
-        Capabilities, Event, PostError, Tag, Transport,
+        Capabilities, Event, Path as Way, PostError, Tag, Transport,
         memory::{Loopback, hub},
     },
     wire::{Epoch, Incarnation, NodeId, Time},
@@ -98,6 +98,10 @@ impl Transport for Carrier {
 
     fn poll(&mut self, now: Time) -> Option<Event> {
         self.inner.poll(now)
+    }
+
+    fn path(&self, to: NodeId) -> Option<Way> {
+        self.inner.path(to)
     }
 
     fn parts_received(&self) -> u64 {

@@ -1,12 +1,14 @@
 //! Several partitions give what one node gives: roots, books, records and breaches, wherever is cut and whoever evaluates what.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use emmy::{
     audit::Breach,
     backend::{cpu::Cpu, isa::Isa},
     cluster::Cluster,
     contract::Contract,
+    exchange::{Way, packing::Packing},
+    ledger::Amounts,
     node::{Node, State},
     partition::{
         Common, Partition, Progress,
@@ -22,6 +24,7 @@ use emmy::{
 };
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+const WAYS: [Way; 2] = [Way::Shared, Way::Twice];
 const CONTRACTS: [Contract; 4] = [Contract::Native64, Contract::Portable64, Contract::Portable32, Contract::Fast32];
 
 fn state_of(text: &str, overrides: &[(String, String)]) -> State {
@@ -50,6 +53,11 @@ fn sphere(contract: Contract, integrator: &str, count: usize, more: &str) -> Sta
 }
 
 const SOFT: &str = "gravity: (softening: 0.05), audit: (energy_every: 7)";
+
+/// Everything with either way.
+fn pairs_of<T: Copy>(all: &[T], ways: [Way; 2]) -> Vec<(T, Way)> {
+    all.iter().flat_map(|&one| ways.map(|way| (one, way))).collect()
+}
 
 fn cpu(threads: usize) -> Cpu {
     Cpu::new(Isa::widest(), threads).expect("threads")
@@ -87,6 +95,53 @@ fn every_contract_and_splitting_gives_the_bits_and_books_of_one_node_step_by_ste
 }
 
 #[test]
+fn pairs_that_both_sides_evaluate_give_the_same_bits_and_books_step_by_step() {
+    for contract in CONTRACTS {
+        for integrator in ["Leapfrog", "Srkn6b"] {
+            let state = sphere(contract, integrator, 150, SOFT);
+            for shares in [&[1_u64][..], &[1, 1], &[3, 1, 2], &[1, 1, 1, 1], &[5, 0, 1, 40, 1], &[1; 8]] {
+                let mut one = Node::new(state.clone(), cpu(1));
+                let mut many = WAYS.map(|_| Cluster::with_shares(state.clone(), cpu(1), shares));
+                for (way, many) in WAYS.into_iter().zip(&mut many) {
+                    many.evaluate(way);
+                    many.hand_over_every(3, false);
+                }
+                for step in 0..12 {
+                    for (way, many) in WAYS.into_iter().zip(&mut many) {
+                        let what = format!("{contract}, {integrator}, shares {shares:?}, {way:?}, step {step}");
+                        assert_alike(&mut one, many, &what);
+                        assert_eq!(many.advance(1), 1, "{what}");
+                    }
+                    one.advance(1);
+                }
+                let [shared, twice] = many.map(|many| many.traffic().map_or(0, |traffic| traffic.return_particles));
+                let returns = contract == Contract::Fast32 && shares.len() > 1;
+                assert_eq!((shared > 0, twice > 0), (shares.len() > 1, returns), "{contract}, {shares:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_run_changes_its_way_between_steps_and_keeps_its_bits() {
+    for contract in CONTRACTS {
+        let state = sphere(contract, "Leapfrog", 90, SOFT);
+        for partitions in [2, 3, 4, 6] {
+            let mut one = Node::new(state.clone(), cpu(1));
+            let mut many = Cluster::new(state.clone(), cpu(1), partitions);
+            many.hand_over_every(4, true);
+            for step in 0..24 {
+                many.evaluate(WAYS[step / 3 % 2]);
+                many.pack(step % 5 == 0);
+                assert_eq!((one.advance(1), many.advance(1)), (1, 1));
+                assert_alike(&mut one, &mut many, &format!("{contract}, {partitions} partitions, step {step}"));
+                assert_eq!(many.count_bounded(), one.count_bounded());
+            }
+        }
+    }
+}
+
+#[test]
 fn every_scenario_gives_the_roots_of_one_node_for_any_number_of_partitions() {
     for (name, steps) in
         [("kepler_e09.ron", 150), ("figure_eight.ron", 150), ("outer_solar_system.ron", 150), ("plummer_1k.ron", 12)]
@@ -98,6 +153,7 @@ fn every_scenario_gives_the_roots_of_one_node_for_any_number_of_partitions() {
             let mut many = Cluster::new(state.clone(), cpu(2), partitions);
             many.hand_over_every(5, false);
             many.pack(partitions.is_multiple_of(2));
+            many.evaluate(WAYS[usize::from(partitions) / 2 % 2]);
             for (step, root) in roots.iter().enumerate() {
                 assert_eq!((many.advance(1), many.root()), (1, *root), "{name}, {partitions} partitions, step {step}");
             }
@@ -144,6 +200,7 @@ fn a_run_backwards_returns_to_the_first_root() {
         let state = sphere(contract, "Srkn6b", 100, SOFT);
         let mut many = Cluster::new(state, cpu(1), 3);
         many.hand_over_every(6, false);
+        many.evaluate(Way::Twice);
         let start = many.root();
         assert_eq!(many.advance(50), 50);
         assert_ne!(many.root(), start);
@@ -161,15 +218,16 @@ fn a_bad_step_is_undone_everywhere_and_names_the_pair_that_one_node_names() {
          (name: \"c\", mass: 1, position: (3, 9, 1), velocity: (0.1, 0, 0)), (name: \"d\", mass: 1, position: (-5, 0, 5), velocity: (0, 0, 0))])";
     for contract in CONTRACTS {
         let state = state_of(text, &[("contract".to_owned(), contract.name().to_owned())]);
-        for shares in [&[1_u64, 1][..], &[1, 1, 1, 1], &[1, 0, 1], &[1]] {
+        for (shares, way) in pairs_of(&[&[1_u64, 1][..], &[1, 1, 1, 1], &[1, 0, 1], &[1]], WAYS) {
             let mut one = Node::new(state.clone(), cpu(1));
             let mut many = Cluster::with_shares(state.clone(), cpu(1), shares);
+            many.evaluate(way);
             assert_eq!(many.advance(1000), one.advance(1000));
             assert!(
                 many.stopped()
                     && matches!(many.breaches(), [report] if matches!(report.breach, Breach::Impulse { .. }))
             );
-            assert_alike(&mut one, &mut many, &format!("{contract}, {shares:?}"));
+            assert_alike(&mut one, &mut many, &format!("{contract}, {shares:?}, {way:?}"));
         }
     }
 }
@@ -181,9 +239,10 @@ fn a_particle_that_leaves_its_range_is_named_as_on_one_node() {
          (name: \"comet\", mass: 0.001, position: (1, 0, 0), velocity: (3, 0, 0)), \
          (mass: 0, inertia: 0.001, position: (-1, 0, 0), velocity: (0, 1, 0))])";
     let state = state_of(text, &[]);
-    for partitions in [1, 2, 3] {
+    for (partitions, way) in pairs_of(&[1, 2, 3], WAYS) {
         let mut one = Node::new(state.clone(), cpu(1));
         let mut many = Cluster::new(state.clone(), cpu(1), partitions);
+        many.evaluate(way);
         assert_eq!(many.advance(1000), one.advance(1000));
         assert!(
             matches!(many.breaches(), [report] if matches!(&report.breach, Breach::Range { name, .. } if name == "comet"))
@@ -197,6 +256,8 @@ struct Scattered {
     parts: Vec<Partition>,
     under_way: Vec<(NodeId, emmy::partition::Outgoing)>,
     seed: u64,
+    /// What the first node says of what it gained from the second in the last step.
+    gained: BTreeMap<(NodeId, NodeId), Amounts>,
 }
 
 impl Scattered {
@@ -219,10 +280,16 @@ impl Scattered {
         let part = |&node: &NodeId| {
             let mine = state.particles.iter().filter(|p| cuts.owner(owner_key(p)) == node).copied();
             let mut part = Partition::new((node, Epoch(0)), &nodes, cuts.clone(), common, mine, Arc::clone(&shared));
-            part.pack(seed.is_multiple_of(2));
+            part.pack(Packing::given(seed.is_multiple_of(2)));
+            part.evaluate(WAYS[seed as usize / 2 % 2]);
             part
         };
-        Self { parts: nodes.iter().map(part).collect(), under_way: Vec::new(), seed: seed | 1 }
+        Self { parts: nodes.iter().map(part).collect(), under_way: Vec::new(), seed: seed | 1, gained: BTreeMap::new() }
+    }
+
+    /// Whether for every two what one gained is what the other lost.
+    fn fits(&self) -> bool {
+        self.gained.iter().all(|(&(a, b), gained)| self.gained.get(&(b, a)) == Some(&gained.counter_entry()))
     }
 
     fn random(&mut self, below: usize) -> usize {
@@ -246,6 +313,7 @@ impl Scattered {
 
     /// The sum of the shares of the root.
     fn until_all_end(&mut self) -> StateRoot {
+        self.gained.clear();
         let mut root = 0_u128;
         let mut left = self.parts.len();
         while left > 0 {
@@ -258,6 +326,8 @@ impl Scattered {
                 match self.parts[at].work().expect("good blocks") {
                     Progress::Proposed(proposal) => {
                         root = root.wrapping_add(proposal.root.0);
+                        let me = self.parts[at].me();
+                        self.gained.extend(proposal.peers.iter().map(|(&peer, &gained)| ((me, peer), gained)));
                         left -= 1;
                     }
                     Progress::HandedOver { .. } => left -= 1,
@@ -284,5 +354,34 @@ fn blocks_may_overtake_each_other_and_nobody_waits_for_ever() {
             assert_eq!(many.step(step, step.is_multiple_of(3)), one.root(), "seed {seed}, {contract}, step {step}");
         }
         assert!(many.under_way.is_empty(), "every block was awaited");
+    }
+}
+
+#[test]
+fn a_node_that_sees_others_where_they_are_not_is_found_by_the_postings_if_both_sides_evaluate() {
+    for contract in [Contract::Native64, Contract::Portable64, Contract::Portable32] {
+        let state = sphere(contract, "Leapfrog", 40, SOFT);
+        let mut many = Scattered::new(&state, 3, 3);
+        many.parts.iter_mut().for_each(|part| part.evaluate(Way::Twice));
+        many.step(1, false);
+        assert!(many.fits() && many.gained.len() == 6, "{contract}: {:?}", many.gained);
+
+        many.parts.iter_mut().for_each(|part| part.begin(2, false));
+        // Nothing goes out before somebody works.
+        while many.under_way.len() < 6 {
+            for at in 0..3 {
+                let me = many.parts[at].me();
+                many.parts[at].work().expect("good blocks");
+                let sent: Vec<_> = many.parts[at].outbox().map(|block| (me, block)).collect();
+                many.under_way.extend(sent);
+            }
+        }
+        let (sender, halo) = &mut many.under_way[0];
+        // The first of its sources, along the last axis: bit 40 of its place.
+        let rows: usize = many.parts[usize::from(sender.0)].groups().iter().sum();
+        let first = halo.bytes.len() - 8 * rows;
+        halo.bytes[first + 5] ^= 1;
+        many.until_all_end();
+        assert!(!many.fits(), "{contract}: one of them computed with another position than the others");
     }
 }

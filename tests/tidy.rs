@@ -86,7 +86,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("security", &["text", "wire"]), // keys, handshakes, sealed datagrams: no sockets, no clock
     ("transport", &["metrics", "security", "wire"]), // the only module that knows laminar
-    ("exchange", &["backend", "force", "particle", "quanta", "wire"]), // what partitions send each other within a step
+    ("exchange", &["backend", "force", "metrics", "particle", "quanta", "transport", "wire"]), // what partitions send each other within a step
     (
         "partition",
         &[
@@ -159,6 +159,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "commit",
             "contract",
             "coordinator",
+            "exchange",
             "ledger",
             "metrics",
             "node",

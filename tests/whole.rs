@@ -29,7 +29,7 @@ use bulk_network::Random;
 use emmy::{remote::Remote, run::engine::Engine, wire::Time};
 use scenes::{Reference, SCENES, STEPS_MAX, cpu, reference};
 use swarm::{MS, Swarm};
-use world::{Shared, Wire, World};
+use world::{PAIRS_CHANGE_STEPS, Shared, Wire, World};
 
 /// Seeds of a run unless EMMY_SEEDS says otherwise.
 const SEEDS: u64 = 24;
@@ -127,6 +127,8 @@ const FLOORS: &[&str] = &[
     "a process was stopped for a while",
     "a side was cut off",
     "a step was undone",
+    "blocks are not packed",
+    "blocks are packed again",
     "committed steps were computed again",
     "cuts were moved",
     "datagram cut off",
@@ -136,6 +138,8 @@ const FLOORS: &[&str] = &[
     "datagram repeated very late",
     "left out while alive",
     "one way was cut",
+    "pairs are evaluated by both sides",
+    "pairs are evaluated by one side again",
     "particles were handed over",
     "somebody died while the epoch was changed",
     "the coordinator changed",
@@ -227,6 +231,24 @@ fn a_minority_commits_nothing_and_comes_back() {
         rest(5_000);
         let members = world.borrow().newest.as_ref().map(|config| config.members.len());
         assert_eq!(members, Some(5), "seed {seed}: all are there again:\n{}", world.borrow().describe());
+    }
+}
+
+#[test]
+fn a_run_evaluates_pairs_twice_while_they_are_cheap_and_keeps_its_bits() {
+    for seed in 0..4 {
+        let swarm = Swarm { nodes: 2 + seed as usize, default_times: false, ..Swarm::calm(seed) };
+        let (world, mut remote, reference) = town(&swarm);
+        // Cheap, dear, and cheap again, but not to the end of that.
+        let goal = 3 * PAIRS_CHANGE_STEPS - 20;
+        while remote.clock().step < goal {
+            remote.advance((goal - remote.clock().step).min(7));
+            assert_true(&mut remote, &world, &reference);
+        }
+        let count = |what| world.borrow().counts.get(what).copied().unwrap_or(0);
+        let changes = (count("pairs are evaluated by both sides"), count("pairs are evaluated by one side again"));
+        assert_eq!(changes, (2, 1), "seed {seed}: {:#?}", world.borrow().counts);
+        assert_eq!(count("the epoch changed"), 0, "seed {seed}: nothing went wrong meanwhile");
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     backend::cpu::Cpu,
     commit::Breaches,
     coordinator::{Judge, Ruling, Share, balance},
-    exchange::message::Kind,
+    exchange::{Way, message::Kind, packing::Packing},
     force::Law,
     integrator::Splitting,
     ledger::{Amounts, Ledger},
@@ -150,7 +150,12 @@ impl Cluster {
 
     /// Whether bytes are compressed as for a network, so that traffic is what it would be there.
     pub fn pack(&mut self, pack: bool) {
-        self.parts.iter_mut().for_each(|part| part.pack(pack));
+        self.parts.iter_mut().for_each(|part| part.pack(Packing::given(pack)));
+    }
+
+    /// How often pairs of two partitions are evaluated from now on. The bits are the same.
+    pub fn evaluate(&mut self, way: Way) {
+        self.parts.iter_mut().for_each(|part| part.evaluate(way));
     }
 
     /// Particles of each partition.
@@ -290,7 +295,7 @@ impl Cluster {
             *held = proposal.held;
             let effort = self.efforts.entry(part.me()).or_default();
             effort.particles = part.count() as u64;
-            effort.nanoseconds += proposal.nanoseconds;
+            effort.nanoseconds += proposal.took.nanoseconds;
         }
         self.clock.advance(1);
         self.breaches.stopped |= stopped;

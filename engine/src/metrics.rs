@@ -37,6 +37,30 @@ impl Stopwatch {
     }
 }
 
+/// What something costs when nothing else gets in the way: the least of what is measured, forgotten slowly, so that it follows what
+/// changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Least(Option<u64>);
+
+/// A measurement above the least, however far, makes it larger by no more than one part in so many of itself.
+const DISBELIEF: u64 = 64;
+
+impl Least {
+    /// Takes in a measurement.
+    pub fn take(&mut self, measured: u64) {
+        self.0 = Some(match self.0 {
+            Some(least) => measured.min(least.saturating_add(least / DISBELIEF + 1)),
+            None => measured,
+        });
+    }
+
+    /// The least; `None` before the first measurement.
+    #[must_use]
+    pub fn get(self) -> Option<u64> {
+        self.0
+    }
+}
+
 /// Work done so far.
 #[derive(Resource, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Work {
@@ -108,5 +132,22 @@ impl Phases {
     #[must_use]
     pub fn total(&self) -> f64 {
         self.force + self.motion + self.audit + self.transfer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn less_is_believed_at_once_and_more_slowly_however_much_it_is() {
+        let mut least = Least::default();
+        assert_eq!(least.get(), None);
+        for (measured, believed) in [(6_400, 6_400), (9_000_000, 6_501), (6_450, 6_450), (100, 100), (u64::MAX, 102)] {
+            least.take(measured);
+            assert_eq!(least.get(), Some(believed), "{measured}");
+        }
+        (0..1_000).for_each(|_| least.take(6_400));
+        assert_eq!(least.get(), Some(6_400), "what stays is learnt");
     }
 }

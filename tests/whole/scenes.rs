@@ -90,7 +90,7 @@ pub(crate) fn reference(scene: usize) -> Arc<Reference> {
         Arc::new(Reference::of(match scene {
             0 => sphere("native64", 12, 2),
             1 => sphere("fast32", 24, 3),
-            2 => sphere("native64", 60, 0),
+            2 => sphere("native64", 100, 0),
             _ => collision(),
         }))
     };

@@ -11,8 +11,9 @@ use std::{
 use emmy::{
     backend::cpu::Cpu,
     coordinator::{AuditEvent, Config, Decision, Hash, Verdict},
-    member::{Activity, Member, Setup},
-    partition::Proposal,
+    exchange::Way,
+    member::{Activity, Member, Setup, message::Arrangement},
+    partition::{Proposal, Took},
     transport::{bulk::limits::BLOCKS_OPEN_MAX, network::Network},
     wire::{Epoch, Incarnation, NodeId, Time},
 };
@@ -22,6 +23,11 @@ use crate::{
     scenes::Reference,
     swarm::{Fault, MS, Swarm},
 };
+
+/// After so many steps pairs are dear that were cheap.
+pub(crate) const PAIRS_CHANGE_STEPS: u64 = 128;
+/// What packing three values takes [ps]: it pays on the slower half of the links.
+const PACKING_PS: u64 = 500_000;
 
 pub(crate) type Wire = Network<SharedPort>;
 
@@ -46,6 +52,7 @@ pub(crate) struct Host {
     drift_ppm: u64,
     was_member: bool,
     handed_over: u64,
+    packs: bool,
 }
 
 #[derive(Debug)]
@@ -137,6 +144,7 @@ impl World {
                 drift_ppm: world.random.below(world.swarm.drift_ppm_max + 1),
                 was_member: false,
                 handed_over: 0,
+                packs: true,
             };
             world.hosts.push(host);
             world.start(place, false);
@@ -168,12 +176,16 @@ impl World {
         } else {
             Member::starting(me, setup, cpu, wire, options, now)
         };
-        // Some are slower than others, and that changes: so particles move house.
+        // Some are slower than others, and that changes: so particles move house. Pairs are cheap and dear in turn: so they are evaluated
+        // by both sides, and by one again.
         let speed = 1 + self.random.below(4);
-        member.measure_by(Box::new(move |proposal: &Proposal| {
+        let measure = move |proposal: &Proposal| {
             let turn = 1 + (speed + proposal.step / 16) % 4;
-            1000 * turn * (1 + proposal.held.count as u64)
-        }));
+            let pair_ns = if (proposal.step / PAIRS_CHANGE_STEPS).is_multiple_of(2) { 1 } else { 100_000 };
+            let nanoseconds = 1000 * turn * (1 + proposal.held.count as u64);
+            Took { nanoseconds, pair_nanoseconds: pair_ns * proposal.took.pairs, ..proposal.took }
+        };
+        member.measure_by(Box::new(measure), PACKING_PS);
         let host = &mut self.hosts[place];
         (host.member, host.port) = (Some(member), port);
         (host.due, host.was_member) = (self.now, false);
@@ -460,10 +472,14 @@ impl World {
         let lives_again = host.incarnation.0 > 1;
         let (owns, sent) = member.partition_mut().map_or((0, 0), |part| (part.count(), part.sent().handed_over));
         let handed_over = std::mem::replace(&mut host.handed_over, sent) < sent;
+        let packs = member.partition_mut().is_none_or(|part| part.packs());
+        let changed = std::mem::replace(&mut host.packs, packs) != packs;
         for (seen, what) in [
             (left_out, "left out while alive"),
             (lives_again && owns > 0, "who was started again owns particles"),
             (handed_over, "particles were handed over"),
+            (changed && packs, "blocks are packed again"),
+            (changed && !packs, "blocks are not packed"),
         ] {
             if seen {
                 self.count(what);
@@ -490,8 +506,18 @@ impl World {
         if decision.copy.is_some() {
             self.count("a copy became complete");
         }
-        if decision.boundary.as_ref().is_some_and(|boundary| !boundary.cuts.is_empty()) {
-            self.count("cuts were moved");
+        if let Some(boundary) = &decision.boundary {
+            let nodes: Vec<NodeId> = (0..self.hosts.len()).map(|node| NodeId(node as u16)).collect();
+            let Arrangement { cuts, way } = Arrangement::from_bytes(&boundary.cuts, &nodes);
+            for (seen, what) in [
+                (cuts.is_some(), "cuts were moved"),
+                (way == Some(Way::Twice), "pairs are evaluated by both sides"),
+                (way == Some(Way::Shared), "pairs are evaluated by one side again"),
+            ] {
+                if seen {
+                    self.count(what);
+                }
+            }
         }
     }
 

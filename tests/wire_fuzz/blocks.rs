@@ -1,6 +1,9 @@
 //! Halos, returned impulses and migrants: read from changed, cut, repeated, swapped and random blocks, between honest ones.
 
+use std::sync::OnceLock;
+
 use emmy::{
+    backend::{cpu::Cpu, isa::Isa},
     exchange::{
         codec::{ColumnError, Predictor},
         field::Arena,
@@ -18,16 +21,22 @@ const LIES_EACH: u64 = 3;
 
 type Columns = [Vec<i64>; 3];
 
+fn cpu() -> &'static Cpu {
+    static CPU: OnceLock<Cpu> = OnceLock::new();
+    CPU.get_or_init(|| Cpu::new(Isa::widest(), 1).expect("no thread is started"))
+}
+
 fn slices(columns: &Columns) -> [&[i64]; 3] {
     columns.each_ref().map(Vec::as_slice)
 }
 
 fn roster(chance: &mut Chance) -> Roster {
-    // Around the numbers where packing begins, and where only a sample is looked at.
-    let count = match chance.below(4) {
-        0 => chance.below(4),
-        1 => 20 + chance.below(10),
-        2 => 250 + chance.below(20),
+    // Around the numbers where packing begins, where only a sample is looked at, and from which axes are packed apart.
+    let count = match chance.below(200) {
+        0 => 4090 + chance.below(12),
+        1..50 => chance.below(4),
+        50..100 => 20 + chance.below(10),
+        100..150 => 55 + chance.below(20),
         _ => chance.below(80),
     };
     let first = chance.below(1 << 40);
@@ -76,7 +85,7 @@ struct Known {
 impl Known {
     fn read(&mut self, bytes: &[u8]) -> Result<Columns, ColumnError> {
         let before = self.clone();
-        let read = read_halo(bytes, BITS, &mut self.roster, &mut self.past);
+        let read = read_halo(bytes, BITS, &mut self.roster, &mut self.past, cpu());
         if read.is_err() {
             assert_eq!(*self, before, "a block that was refused has changed something");
         }
@@ -105,7 +114,7 @@ fn a_link_of_halos(chance: &mut Chance) -> u64 {
     for round in 0..ROUNDS {
         let positions = columns(chance, &start, round);
         let told = (round == 0).then_some(&roster);
-        let honest = halo(told, slices(&positions), &mut sender, chance.below(4) > 0);
+        let honest = halo(told, slices(&positions), &mut sender, chance.below(4) > 0, cpu());
         heard.push(honest.clone());
         for _ in 0..LIES_EACH {
             let lie = hostile(chance, &heard);
@@ -135,17 +144,17 @@ fn a_link_of_impulses(chance: &mut Chance) -> u64 {
     let (mut sender, mut past, mut heard) = (Predictor::default(), Predictor::default(), Vec::new());
     for round in 0..ROUNDS {
         let sums = columns(chance, &start, round);
-        let honest = impulses(slices(&sums), &mut sender, chance.below(4) > 0);
+        let honest = impulses(slices(&sums), &mut sender, chance.below(4) > 0, cpu());
         heard.push(honest.clone());
         for _ in 0..LIES_EACH {
             let (lie, before) = (hostile(chance, &heard), past.clone());
-            match read_impulses(&lie, rows, &mut past) {
+            match read_impulses(&lie, rows, &mut past, cpu()) {
                 Ok(sums) => assert!(sums.iter().all(|axis| axis.len() == rows)),
                 Err(_) => assert_eq!(past, before, "a block that was refused has changed something"),
             }
             past = before;
         }
-        assert_eq!(read_impulses(&honest, rows, &mut past), Ok(sums));
+        assert_eq!(read_impulses(&honest, rows, &mut past, cpu()), Ok(sums));
     }
     ROUNDS * (1 + LIES_EACH)
 }
@@ -206,14 +215,15 @@ fn migrants_are_within_their_ranges_and_different() {
 fn what_claims_more_than_it_brings_is_refused_before_it_is_given_room() {
     let rows = 100;
     let smooth: Columns = std::array::from_fn(|_| (0..rows).map(|k| 1000 + k % 7).collect());
-    let honest = impulses(slices(&smooth), &mut Predictor::default(), true);
-    assert_eq!(honest[1], 1, "it is worth packing");
+    let honest = impulses(slices(&smooth), &mut Predictor::default(), true, cpu());
+    assert_eq!(honest[1], 2, "it is worth packing, all axes together");
     // Order, flag, length, then pco: magic, version, type, hint, format, then a chunk: type, count, way.
-    let type_of_chunk = honest.windows(4).position(|four| four[1..] == [rows as u8 - 1, 0, 0]).expect("a chunk");
+    let [low, high, ..] = (3 * rows - 1).to_le_bytes();
+    let type_of_chunk = honest.windows(4).position(|four| four[1..] == [low, high, 0]).expect("a chunk");
     for way in 1..=255_u8 {
         let mut lie = honest.clone();
         lie[type_of_chunk + 4] = way;
-        let refused = read_impulses(&lie, rows as usize, &mut Predictor::default()).expect_err("another way");
+        let refused = read_impulses(&lie, rows as usize, &mut Predictor::default(), cpu()).expect_err("another way");
         assert!(refused.to_string().contains("another way"), "{refused}");
     }
     for count in [1_u32 << 20, u32::MAX] {

@@ -6,8 +6,9 @@ use emmy::{
         Account, Ballot, Body, Boundary, Cause, Config, CopyRecord, CopyShare, Decision, Fault, Hash, Head, Holding,
         Letter, Offence, Report, Share, Standing, Then, Totals, Verdict, Vote,
     },
+    exchange::pairing::Way,
     ledger::{Amounts, DRIFT_ROUNDING, KICK_ROUNDING, Ledger},
-    member::message::{Extra, Notes},
+    member::message::{Extra, Notes, Pace},
     node::History,
     partition::{
         RecountShare,
@@ -99,6 +100,11 @@ fn byte(chance: &mut Chance) -> u8 {
     chance.next() as u8
 }
 
+fn pace(chance: &mut Chance) -> Pace {
+    let way = if chance.below(2) == 0 { Way::Shared } else { Way::Twice };
+    Pace { pairs: number(chance), pair_ns: number(chance), round_trip_ns: number(chance), way }
+}
+
 pub(crate) fn recount_share(chance: &mut Chance) -> RecountShare {
     RecountShare {
         kinetic: wide(chance),
@@ -115,7 +121,12 @@ pub(crate) fn sketch(chance: &mut Chance) -> Sketch {
 }
 
 pub(crate) fn extra(chance: &mut Chance) -> Extra {
-    Extra { recount: maybe(chance, recount_share), sketch: maybe(chance, sketch), effort_ns: number(chance) }
+    Extra {
+        recount: maybe(chance, recount_share),
+        sketch: maybe(chance, sketch),
+        effort_ns: number(chance),
+        pace: maybe(chance, pace),
+    }
 }
 
 /// Cuts that are sound, for these owners.

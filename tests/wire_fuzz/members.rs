@@ -16,7 +16,7 @@ use emmy::{
     member::{Member, Setup, message},
     node::State,
     remote::Remote,
-    transport::{Capabilities, Event, PostError, Tag, Transport},
+    transport::{Capabilities, Event, Path, PostError, Tag, Transport},
     wire::{Epoch, Incarnation, NodeId, Time},
 };
 
@@ -71,6 +71,10 @@ impl Transport for Wire {
 
     fn poll(&mut self, _: Time) -> Option<Event> {
         self.net.borrow_mut().queues[place(self.me)].pop_front()
+    }
+
+    fn path(&self, _: NodeId) -> Option<Path> {
+        None
     }
 
     fn parts_received(&self) -> u64 {

@@ -14,12 +14,13 @@ use emmy::{
     member::{
         judge::{Physics, read_notes},
         message::{
-            Ask, Counted, Extra, Grant, Kept, MESSAGE_BYTES_MAX, News, Notes, Remarks, read_particles, write_particles,
+            Arrangement, Ask, Counted, Extra, Grant, Kept, MESSAGE_BYTES_MAX, News, Notes, Remarks, read_particles,
+            write_particles,
         },
     },
     node::{Node, State},
     particle::{Mass, Momentum, Names, Particle, ParticleId, Position, Radius},
-    partition::{RecountShare, cuts::Cuts},
+    partition::RecountShare,
     quanta::{Quanta, Quantum},
     scenario::format::{OnBreach, Scenario},
     server::message::{Begin, Description, Opened, RunStatus, Seat, Status},
@@ -166,8 +167,10 @@ fn judges(chance: &mut Chance) {
     let cuts = judge.cuts(5, &shares);
     assert!(cuts.len() <= CUTS_BYTES_MAX);
     if !cuts.is_empty() {
-        let cuts: Cuts = decode(&cuts, "cuts", CUTS_BYTES_MAX).expect("they were just written");
-        assert!(cuts.sound_for(&[NodeId(0), NodeId(1), NodeId(2)]));
+        let members = [NodeId(0), NodeId(1), NodeId(2)];
+        let read: Arrangement = decode(&cuts, "arrangement", CUTS_BYTES_MAX).expect("it was just written");
+        assert!(read.cuts.as_ref().is_none_or(|cuts| cuts.sound_for(&members)));
+        assert_eq!(Arrangement::from_bytes(&cuts, &members), read);
     }
     assert!(!judge.is_ready(&notes) || notes.is_empty() || read_notes(&notes).is_some());
     if judge.is_ready(&notes) {

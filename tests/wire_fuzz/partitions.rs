@@ -10,6 +10,7 @@ use std::{
 use emmy::{
     backend::{cpu::Cpu, isa::Isa},
     contract::Contract,
+    exchange::packing::Packing,
     node::{Node, State},
     partition::{
         Common, Partition, Progress,
@@ -99,7 +100,7 @@ impl Town {
         let part = |&me: &NodeId| {
             let mine = state.particles.iter().copied().filter(|p| cuts.owner(key(p.position.0, bits)) == me);
             let mut part = Partition::new((me, EPOCH), &members, cuts.clone(), common, mine, Arc::clone(cpu));
-            part.pack(packs);
+            part.pack(Packing::given(packs));
             part
         };
         let parts = members.iter().map(part).collect();

@@ -106,6 +106,17 @@ impl Cpu {
         self.pool.as_ref().filter(|_| pairs >= PARALLEL_PAIRS)
     }
 
+    /// Does something for each axis, at once where columns of so many rows are worth waking other threads.
+    pub fn axes<T: Send>(&self, rows: usize, work: impl Fn(usize) -> T + Sync) -> [T; 3] {
+        match self.pool.as_ref().filter(|_| rows >= PARALLEL_ROWS) {
+            Some(pool) => pool.install(|| {
+                let (x, (y, z)) = rayon::join(|| work(0), || rayon::join(|| work(1), || work(2)));
+                [x, y, z]
+            }),
+            None => [0, 1, 2].map(work),
+        }
+    }
+
     /// The impulses of all pairs in one kick, into `impulse` (one `Vec` per axis, as long as the set).
     ///
     /// # Errors

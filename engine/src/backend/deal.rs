@@ -95,7 +95,7 @@ impl Deal {
     pub fn of_all(set: &WorkingSet) -> Self {
         let mut deal = Self::of_rows(set.rows());
         deal.among(set.source_rows());
-        deal.on_tests(set.test_rows(), set.source_rows());
+        deal.on_rows(set.test_rows(), set.source_rows());
         deal
     }
 
@@ -109,9 +109,9 @@ impl Deal {
         self.add(Part { rows, columns, mutual: true });
     }
 
-    /// Adds what sources do to test particles, which do nothing to them.
-    pub fn on_tests(&mut self, tests: Range<usize>, sources: Range<usize>) {
-        self.add(Part { rows: tests, columns: sources, mutual: false });
+    /// Adds what sources do to test particles, which do nothing to them; or to sources, where the reaction is somebody else's to find.
+    pub fn on_rows(&mut self, rows: Range<usize>, sources: Range<usize>) {
+        self.add(Part { rows, columns: sources, mutual: false });
     }
 
     fn add(&mut self, part: Part) {
@@ -198,7 +198,7 @@ mod tests {
         let mut deal = Deal::of_rows(800);
         deal.among(0..128);
         deal.between(0..128, 400..600);
-        deal.on_tests(200..296, 0..128);
+        deal.on_rows(200..296, 0..128);
         let met = met(&deal);
 
         assert_eq!(met.len() as u64, deal.pairs());

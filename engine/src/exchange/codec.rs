@@ -2,11 +2,10 @@
 //! difference travels. Lossless, whatever the values.
 //!
 //! A prediction is a polynomial through the last few values at the same stage of the steps before, which are equally far apart in
-//! time: x̂ = Σ (−1)^(k+1)·C(m, k)·x₍₋ₖ₎ of order m, in integers that wrap, so that both sides have the same bits. A motion with
+//! time, in integers that wrap, so that both sides have the same bits. What a polynomial of order m leaves is the m-th difference of
+//! the values, so both sides keep the last differences of each order: new ones come of them by a subtraction each. A motion with
 //! acceleration a leaves a·Δt² at order 2, a third derivative j·Δt³ at order 3, and so on. The sender takes the order that leaves
 //! least. What is left is packed by pco, if that pays.
-
-use std::collections::VecDeque;
 
 use pco::{
     ChunkConfig, DeltaSpec, ModeSpec,
@@ -15,16 +14,26 @@ use pco::{
     standalone::{DecompressorItem, FileDecompressor, simple_compress},
 };
 
-use crate::wire::bytes::{Reader, TooShort, Writer};
+use crate::{
+    backend::cpu::Cpu,
+    wire::bytes::{Reader, TooShort, Writer},
+};
 
-/// The highest order; so many past columns are kept.
+/// The highest order; so many orders of differences are kept.
 const ORDER_MAX: usize = 4;
 /// Rows that are looked at to choose an order.
-const SAMPLE: usize = 256;
+const SAMPLE: usize = 64;
 /// Fewer rows than this are sent as they are: the head of a packed column alone is longer.
-const PACKED_ROWS: usize = 24;
+pub const PACKED_ROWS: usize = 24;
+/// Fewer rows than this are packed as one column of all three axes: one head, and what there is to learn of them is learnt once.
+const APART_ROWS: usize = 4096;
 /// Where a chunk of pco says in which way it is packed, 0 if plainly: after its type (1 byte) and its number of values (3 bytes).
 const WAY: usize = 4;
+
+/// How a column stands in a block, or all three of them.
+const PLAIN: u8 = 0;
+const PACKED: u8 = 1;
+const TOGETHER: u8 = 2;
 
 /// Why bytes are not columns.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,45 +54,97 @@ pub enum ColumnError {
     Packing(String),
 }
 
-/// Three columns and what they were before, on one side of a link.
+/// Three columns and how they changed, on one side of a link.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Predictor {
-    /// The newest first.
-    past: VecDeque<[Vec<i64>; 3]>,
+    axes: [Axis; 3],
 }
 
-/// (−1)^(k+1)·C(m, k) for k = 1..=m.
-const COEFFICIENTS: [&[i64]; ORDER_MAX + 1] = [&[], &[1], &[2, -1], &[3, -3, 1], &[4, -6, 4, -1]];
+/// The last differences of one column, from order 0, which is the column itself, to as many as its past gives, less than
+/// [`ORDER_MAX`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Axis(Vec<Vec<i64>>);
+
+impl Axis {
+    /// Differences that are known of a column of so many rows.
+    fn known(&self, rows: usize) -> usize {
+        if self.0.first().is_some_and(|last| last.len() == rows) { self.0.len() } else { 0 }
+    }
+
+    /// Takes in the next values. The highest difference that they make, if it is of an order that is not kept.
+    fn advance(&mut self, values: &[i64]) -> Option<Vec<i64>> {
+        let known = self.known(values.len());
+        self.0.truncate(known);
+        let mut next = values.to_vec();
+        for last in &mut self.0 {
+            for (last, next) in last.iter_mut().zip(&mut next) {
+                (*last, *next) = (*next, next.wrapping_sub(*last));
+            }
+        }
+        if known == ORDER_MAX {
+            return Some(next);
+        }
+        self.0.push(next);
+        None
+    }
+
+    /// The next values, of which only the difference of an order is known.
+    fn values(&self, order: usize, mut left: Vec<i64>) -> Vec<i64> {
+        for last in self.0[..order].iter().rev() {
+            left.iter_mut().zip(last).for_each(|(left, last)| *left = left.wrapping_add(*last));
+        }
+        left
+    }
+
+    /// Bits that the difference of an order takes, in a sample of rows, if these are the next values.
+    fn bits(&self, order: usize, values: &[i64]) -> u64 {
+        let predicted = |row: usize| self.0[..order].iter().fold(0, |sum: i64, last| sum.wrapping_add(last[row]));
+        let bits = |row: usize| {
+            let left = values[row].wrapping_sub(predicted(row));
+            u64::from(64 - left.unsigned_abs().leading_zeros())
+        };
+        (0..values.len()).step_by(values.len().div_ceil(SAMPLE)).map(bits).sum()
+    }
+}
 
 impl Predictor {
     /// Forgets the past: the next columns stand for themselves.
     pub fn forget(&mut self) {
-        self.past.clear();
+        *self = Self::default();
     }
 
     /// Bytes of these columns, which are then part of the past. `pack`: whether to spend time on fewer bytes.
     #[must_use]
-    pub fn encode(&mut self, columns: [&[i64]; 3], pack: bool) -> Vec<u8> {
+    pub fn encode(&mut self, columns: [&[i64]; 3], pack: bool, cpu: &Cpu) -> Vec<u8> {
         let rows = columns[0].len();
         let pack = pack && rows >= PACKED_ROWS;
         let order = if pack { self.best_order(columns) } else { 0 };
+        let highest: [Option<Vec<i64>>; 3] = std::array::from_fn(|axis| self.axes[axis].advance(columns[axis]));
+        let left: [&[i64]; 3] = std::array::from_fn(|axis| {
+            let kept = self.axes[axis].0.get(order).map(Vec::as_slice);
+            kept.or(highest[axis].as_deref()).expect("an order whose differences are known was chosen")
+        });
         let mut out = Writer::default();
         out.byte(order as u8);
-        for (axis, column) in columns.into_iter().enumerate() {
-            let left: Vec<i64> =
-                (0..rows).map(|row| column[row].wrapping_sub(self.predict(order, axis, row))).collect();
-            match pack.then(|| packed(&left)).flatten() {
+        let together = if pack && rows < APART_ROWS { packed(&left.concat()) } else { None };
+        if let Some(bytes) = together {
+            out.byte(TOGETHER);
+            out.bytes(&bytes);
+            return out.0;
+        }
+        let apart = if pack { cpu.axes(rows, |axis| packed(left[axis])) } else { [None, None, None] };
+        for (left, packed) in left.into_iter().zip(apart) {
+            match packed {
                 Some(bytes) => {
-                    out.byte(1);
+                    out.byte(PACKED);
                     out.bytes(&bytes);
                 }
                 None => {
-                    out.byte(0);
-                    out.column(&left);
+                    out.byte(PLAIN);
+                    out.column(left);
                 }
             }
         }
-        self.keep(columns.map(<[i64]>::to_vec));
         out.0
     }
 
@@ -92,59 +153,68 @@ impl Predictor {
     ///
     /// # Errors
     /// If they spell nothing of the kind.
-    pub fn decode(&self, bytes: &mut Reader<'_>, rows: usize) -> Result<[Vec<i64>; 3], ColumnError> {
+    pub fn decode(&self, bytes: &mut Reader<'_>, rows: usize, cpu: &Cpu) -> Result<[Vec<i64>; 3], ColumnError> {
         let order = usize::from(bytes.byte()?);
-        let kept = self.past.len().min(ORDER_MAX);
+        let kept = self.axes[0].0.len();
         if order > kept {
             return Err(ColumnError::NoPast { asked: order, kept });
         }
-        if self.past.iter().take(order).any(|past| past[0].len() != rows) {
+        if order > self.axes[0].known(rows) {
             return Err(ColumnError::Packing("the columns before them have another length".into()));
         }
-        let mut columns: [Vec<i64>; 3] = Default::default();
-        for (axis, column) in columns.iter_mut().enumerate() {
-            *column = match bytes.byte()? {
-                0 => bytes.column(rows)?,
-                1 => unpacked(bytes.bytes()?, rows)?,
-                other => return Err(ColumnError::Packing(format!("packing {other} is not known"))),
-            };
-            for (row, value) in column.iter_mut().enumerate() {
-                *value = value.wrapping_add(self.predict(order, axis, row));
-            }
-        }
-        Ok(columns)
+        let mut left = differences(bytes, rows, cpu)?;
+        Ok(std::array::from_fn(|axis| self.axes[axis].values(order, std::mem::take(&mut left[axis]))))
     }
 
     /// Makes columns part of the past.
-    pub fn keep(&mut self, columns: [Vec<i64>; 3]) {
-        if self.past.front().is_some_and(|last| last[0].len() != columns[0].len()) {
-            self.past.clear();
+    pub fn keep(&mut self, columns: &[Vec<i64>; 3]) {
+        for (axis, column) in self.axes.iter_mut().zip(columns) {
+            axis.advance(column);
         }
-        self.past.push_front(columns);
-        self.past.truncate(ORDER_MAX);
-    }
-
-    fn predict(&self, order: usize, axis: usize, row: usize) -> i64 {
-        let terms = COEFFICIENTS[order].iter().zip(&self.past);
-        terms.fold(0, |sum, (&c, past)| sum.wrapping_add(c.wrapping_mul(past[axis][row])))
     }
 
     /// The order that leaves the fewest bits in a sample of rows.
     fn best_order(&self, columns: [&[i64]; 3]) -> usize {
-        let rows = columns[0].len();
-        let known = if self.past.front().is_some_and(|last| last[0].len() == rows) { self.past.len() } else { 0 };
         let bits = |order: usize| -> u64 {
-            let every = rows.div_ceil(SAMPLE);
-            let of_row = |row: usize| {
-                (0..3).map(move |axis| (axis, row)).map(|(axis, row)| {
-                    let left = columns[axis][row].wrapping_sub(self.predict(order, axis, row));
-                    u64::from(64 - left.unsigned_abs().leading_zeros())
-                })
-            };
-            (0..rows).step_by(every).flat_map(of_row).sum()
+            self.axes.iter().zip(columns).map(|(axis, column)| axis.bits(order, column)).sum()
         };
-        (0..=known).min_by_key(|&order| bits(order)).unwrap_or(0)
+        (0..=self.axes[0].known(columns[0].len())).min_by_key(|&order| bits(order)).unwrap_or(0)
     }
+}
+
+/// A column of so many rows, as it stands in a block.
+enum Spelt<'a> {
+    Plain(&'a [u8]),
+    Packed(&'a [u8]),
+}
+
+impl<'a> Spelt<'a> {
+    fn read(bytes: &mut Reader<'a>, rows: usize) -> Result<Self, ColumnError> {
+        match bytes.byte()? {
+            PLAIN => Ok(Self::Plain(bytes.take(rows.saturating_mul(8))?)),
+            PACKED => Ok(Self::Packed(bytes.bytes()?)),
+            other => Err(ColumnError::Packing(format!("packing {other} is not known"))),
+        }
+    }
+
+    fn column(&self, rows: usize) -> Result<Vec<i64>, ColumnError> {
+        match self {
+            Self::Plain(bytes) => Ok(Reader(bytes).column(rows)?),
+            Self::Packed(bytes) => unpacked(bytes, rows),
+        }
+    }
+}
+
+/// Three columns of so many rows, as they stand in a block.
+fn differences(bytes: &mut Reader<'_>, rows: usize, cpu: &Cpu) -> Result<[Vec<i64>; 3], ColumnError> {
+    if bytes.0.first() == Some(&TOGETHER) {
+        bytes.byte()?;
+        let all = unpacked(bytes.bytes()?, 3 * rows)?;
+        return Ok(std::array::from_fn(|axis| all[axis * rows..(axis + 1) * rows].to_vec()));
+    }
+    let spelt = [Spelt::read(bytes, rows)?, Spelt::read(bytes, rows)?, Spelt::read(bytes, rows)?];
+    let [x, y, z] = cpu.axes(rows, |axis| spelt[axis].column(rows));
+    Ok([x?, y?, z?])
 }
 
 /// Packed, unless that is no shorter.
@@ -185,6 +255,11 @@ fn unpacked(bytes: &[u8], rows: usize) -> Result<Vec<i64>, ColumnError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::isa::Isa;
+
+    fn cpu() -> Cpu {
+        Cpu::new(Isa::widest(), 1).expect("no thread is started")
+    }
 
     /// Uniformly accelerated columns with a little noise.
     fn columns(rows: usize, step: i64) -> [Vec<i64>; 3] {
@@ -204,15 +279,22 @@ mod tests {
 
     #[test]
     fn what_goes_in_comes_out_and_a_smooth_motion_takes_few_bytes() {
+        let cpu = cpu();
         for pack in [false, true] {
             let (mut here, mut there) = (Predictor::default(), Predictor::default());
-            for step in 0..12 {
-                let rows = if step < 9 { 1000 } else { 7 };
+            for step in 0..16 {
+                let rows = if step < 9 {
+                    1000
+                } else if step < 12 {
+                    7
+                } else {
+                    APART_ROWS
+                };
                 let now = columns(rows, step);
-                let bytes = here.encode(slices(&now), pack);
+                let bytes = here.encode(slices(&now), pack, &cpu);
                 let mut reader = Reader(&bytes);
-                assert_eq!(there.decode(&mut reader, rows).unwrap(), now, "step {step}");
-                there.keep(now);
+                assert_eq!(there.decode(&mut reader, rows, &cpu).unwrap(), now, "step {step}");
+                there.keep(&now);
                 assert!(reader.is_empty());
                 if pack && (4..9).contains(&step) {
                     assert!(bytes.len() < 6 * rows, "{} bytes for {rows} rows of 24", bytes.len());
@@ -223,30 +305,33 @@ mod tests {
 
     #[test]
     fn the_edges_of_the_range_wrap_and_come_out_again() {
+        let cpu = cpu();
         let (mut here, mut there) = (Predictor::default(), Predictor::default());
         for step in 0..8_i64 {
             let edge = |row: usize| if (row as i64 + step) % 2 == 0 { i64::MIN } else { i64::MAX - step };
             let now: [Vec<i64>; 3] = std::array::from_fn(|_| (0..100).map(edge).collect());
-            let bytes = here.encode(slices(&now), true);
-            assert_eq!(there.decode(&mut Reader(&bytes), 100).unwrap(), now);
-            there.keep(now);
+            let bytes = here.encode(slices(&now), true, &cpu);
+            assert_eq!(there.decode(&mut Reader(&bytes), 100, &cpu).unwrap(), now);
+            there.keep(&now);
         }
     }
 
     #[test]
     fn bytes_that_stand_on_an_unknown_past_are_refused() {
+        let cpu = cpu();
         let mut here = Predictor::default();
         let now = columns(100, 0);
-        drop(here.encode(slices(&now), true));
-        let bytes = here.encode(slices(&columns(100, 1)), true);
-        let refused = Predictor::default().decode(&mut Reader(&bytes), 100).unwrap_err();
+        drop(here.encode(slices(&now), true, &cpu));
+        let bytes = here.encode(slices(&columns(100, 1)), true, &cpu);
+        let refused = Predictor::default().decode(&mut Reader(&bytes), 100, &cpu).unwrap_err();
         assert!(matches!(refused, ColumnError::NoPast { .. }), "{refused}");
     }
 
     #[test]
     fn bytes_of_any_kind_spell_columns_or_are_refused() {
+        let cpu = cpu();
         let mut here = Predictor::default();
-        let good = here.encode(slices(&columns(64, 3)), true);
+        let good = here.encode(slices(&columns(64, 3)), true, &cpu);
         let mut seed = 1_u64;
         let mut random = || {
             seed ^= seed << 13;
@@ -261,7 +346,7 @@ mod tests {
                 bad[at] = random() as u8;
             }
             bad.truncate(random() as usize % (bad.len() + 1));
-            if let Ok(columns) = Predictor::default().decode(&mut Reader(&bad), 64) {
+            if let Ok(columns) = Predictor::default().decode(&mut Reader(&bad), 64, &cpu) {
                 assert!(columns.iter().all(|column| column.len() == 64));
             }
         }

@@ -8,6 +8,7 @@
 
 use super::codec::{ColumnError, Predictor};
 use crate::{
+    backend::cpu::Cpu,
     particle::{Mass, Momentum, Particle, ParticleId, Position, Radius},
     quanta::MASS_RANGE_BITS,
     wire::bytes::{Reader, Writer},
@@ -63,7 +64,13 @@ impl Roster {
 
 /// A halo: positions, and who they are of unless that is known.
 #[must_use]
-pub fn halo(roster: Option<&Roster>, positions: [&[i64]; 3], predictor: &mut Predictor, pack: bool) -> Vec<u8> {
+pub fn halo(
+    roster: Option<&Roster>,
+    positions: [&[i64]; 3],
+    predictor: &mut Predictor,
+    pack: bool,
+    cpu: &Cpu,
+) -> Vec<u8> {
     let mut out = Writer::default();
     match roster {
         None => out.byte(0),
@@ -75,7 +82,7 @@ pub fn halo(roster: Option<&Roster>, positions: [&[i64]; 3], predictor: &mut Pre
             out.column(&roster.mass);
         }
     }
-    out.0.extend(predictor.encode(positions, pack));
+    out.0.extend(predictor.encode(positions, pack, cpu));
     out.0
 }
 
@@ -89,6 +96,7 @@ pub fn read_halo(
     position_bits: u32,
     known: &mut Option<Roster>,
     predictor: &mut Predictor,
+    cpu: &Cpu,
 ) -> Result<[Vec<i64>; 3], ColumnError> {
     let mut reader = Reader(bytes);
     let fresh = match reader.byte()? {
@@ -99,12 +107,12 @@ pub fn read_halo(
     };
     let roster = fresh.as_ref().or(known.as_ref());
     let rows = roster.map(Roster::len).ok_or(ColumnError::NoPast { asked: 1, kept: 0 })?;
-    let positions = predictor.decode(&mut reader, rows)?;
+    let positions = predictor.decode(&mut reader, rows, cpu)?;
     end(reader)?;
     if positions.iter().flatten().any(|x| x.unsigned_abs() > 1 << position_bits) {
         return Err(refused("a position out of range"));
     }
-    predictor.keep(positions.clone());
+    predictor.keep(&positions);
     if fresh.is_some() {
         *known = fresh;
     }
@@ -136,19 +144,24 @@ fn refused(why: impl Into<String>) -> ColumnError {
 
 /// Impulses on the particles of a halo, in its order.
 #[must_use]
-pub fn impulses(sums: [&[i64]; 3], predictor: &mut Predictor, pack: bool) -> Vec<u8> {
-    predictor.encode(sums, pack)
+pub fn impulses(sums: [&[i64]; 3], predictor: &mut Predictor, pack: bool, cpu: &Cpu) -> Vec<u8> {
+    predictor.encode(sums, pack, cpu)
 }
 
 /// Reads impulses on so many particles. They may be any integers.
 ///
 /// # Errors
 /// If it is not that; `predictor` is then as it was.
-pub fn read_impulses(bytes: &[u8], rows: usize, predictor: &mut Predictor) -> Result<[Vec<i64>; 3], ColumnError> {
+pub fn read_impulses(
+    bytes: &[u8],
+    rows: usize,
+    predictor: &mut Predictor,
+    cpu: &Cpu,
+) -> Result<[Vec<i64>; 3], ColumnError> {
     let mut reader = Reader(bytes);
-    let sums = predictor.decode(&mut reader, rows)?;
+    let sums = predictor.decode(&mut reader, rows, cpu)?;
     end(reader)?;
-    predictor.keep(sums.clone());
+    predictor.keep(&sums);
     Ok(sums)
 }
 

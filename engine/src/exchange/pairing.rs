@@ -1,4 +1,4 @@
-//! Who evaluates the pairs of two partitions: as in a tournament on a circle, each node with the nearer half of those after it.
+//! Who evaluates the pairs of two partitions: as in a tournament on a circle, each node with the nearer half of those after it; or both.
 //!
 //! With an odd number of nodes every node evaluates its pairs with as many others as evaluate theirs with it. With an even number
 //! two nodes that stand opposite share their pairs: the one with the lower place takes half of the other's particles.
@@ -6,6 +6,16 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{particle::LANES, wire::NodeId};
+
+/// How often the pairs of two partitions are evaluated. No bit depends on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Way {
+    /// Once, by one of the two, and impulses go back: two messages one after the other.
+    #[default]
+    Shared,
+    /// By both, and nothing goes back: one message, and more work.
+    Twice,
+}
 
 /// Which of a partition's particles, in the order of its rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -89,7 +99,8 @@ impl Pairing {
         pairing
     }
 
-    /// Everybody's particles go to everybody: for contracts whose pairs depend on where all particles are.
+    /// Everybody's particles go to everybody: where pairs are evaluated twice, and for contracts whose pairs depend on where all
+    /// particles are.
     #[must_use]
     pub fn everywhere(members: &[NodeId], me: NodeId) -> Self {
         let others = || members.iter().copied().filter(|&node| node != me);
@@ -97,6 +108,19 @@ impl Pairing {
             guests: others().map(|node| Guest { node, theirs: Segment::All, mine: Segment::All }).collect(),
             hosts: others().map(|node| Host { node, mine: Segment::All }).collect(),
         }
+    }
+
+    /// Where both sides evaluate their pairs: whether what passes between two nodes is counted where the particles of `me` are, or where
+    /// those of `other` are. Both must count the same, because rounding moves angular momentum; every other pair of places turns it
+    /// round, so that nobody has all the work.
+    ///
+    /// # Panics
+    /// If one of them is not among the members.
+    #[must_use]
+    pub fn counts_at(members: &[NodeId], me: NodeId, other: NodeId) -> bool {
+        let place = |node| members.iter().position(|&member| member == node).expect("partitions belong to members");
+        let (here, there) = (place(me), place(other));
+        (here < there) == ((here + there) % 2 == 1)
     }
 
     /// What comes here from a node.
@@ -151,6 +175,20 @@ mod tests {
             let own: usize = counts.iter().map(|n| n * n.saturating_sub(1) / 2).sum();
             assert_eq!(met.len(), all * all.saturating_sub(1) / 2 - own, "{counts:?}");
             assert!(met.values().all(|&times| times == 1), "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn two_nodes_count_on_one_side_and_agree_on_which() {
+        let members: Vec<NodeId> = [4, 2, 9, 0, 7].map(NodeId).to_vec();
+        for &me in &members {
+            let others = || members.iter().filter(|&&node| node != me);
+            assert!(
+                others()
+                    .all(|&node| { Pairing::counts_at(&members, me, node) != Pairing::counts_at(&members, node, me) })
+            );
+            let here = others().filter(|&&node| Pairing::counts_at(&members, me, node)).count();
+            assert_eq!(here, 2, "of five nodes each counts for two of the others");
         }
     }
 

@@ -9,6 +9,7 @@ use crate::{
     audit::BreachReport,
     contract::Contract,
     coordinator::{Account, Share},
+    exchange::Way,
     ledger::Amounts,
     node::History,
     particle::Particle,
@@ -191,6 +192,44 @@ pub struct Kept {
     pub root: u128,
 }
 
+/// What changes at a boundary; what is `None` stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arrangement {
+    /// Who owns what.
+    pub cuts: Option<Cuts>,
+    /// How often the pairs of two partitions are evaluated.
+    pub way: Option<Way>,
+}
+
+impl Arrangement {
+    /// Its bytes; none if nothing changes.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        if *self == Self::default() { Vec::new() } else { encode(self) }
+    }
+
+    /// Reads it. Bytes that spell none, or cuts that these members cannot use, change nothing: all members have the same bytes, and all of
+    /// them leave them aside.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8], members: &[NodeId]) -> Self {
+        let read: Self = decode(bytes, "arrangement", crate::coordinator::CUTS_BYTES_MAX).unwrap_or_default();
+        Self { cuts: read.cuts.filter(|cuts| cuts.sound_for(members)), ..read }
+    }
+}
+
+/// What the pairs of a node take, and what it waits for: before a boundary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pace {
+    /// Pairs that it evaluated since the last boundary.
+    pub pairs: u64,
+    /// Time that they took [ns].
+    pub pair_ns: u64,
+    /// The longest round trip to another node, when nothing is in the way [ns].
+    pub round_trip_ns: u64,
+    /// How pairs are evaluated at present.
+    pub way: Way,
+}
+
 /// What the judge is told with a share.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Extra {
@@ -200,6 +239,8 @@ pub struct Extra {
     pub sketch: Option<Sketch>,
     /// Time spent computing since the last boundary [ns].
     pub effort_ns: u64,
+    /// Before a boundary: what decides how pairs are evaluated after it.
+    pub pace: Option<Pace>,
 }
 
 /// A share of a step as the protocol wants it.
@@ -215,7 +256,13 @@ pub fn share(proposal: &Proposal, extra: &Extra) -> Share {
     let peers = proposal.peers.iter().map(|(&node, &gained)| (Account::Peer(node), gained));
     let mut gained: Vec<_> = own.into_iter().chain(peers).filter(|(_, gained)| *gained != Amounts::default()).collect();
     gained.sort_by_key(|(account, _)| *account);
-    Share { held: proposal.held, gained, root: proposal.root.0, extra: encode(extra), work_ns: proposal.nanoseconds }
+    Share {
+        held: proposal.held,
+        gained,
+        root: proposal.root.0,
+        extra: encode(extra),
+        work_ns: proposal.took.nanoseconds,
+    }
 }
 
 /// Particles of one partition, with the cuts that were in force.

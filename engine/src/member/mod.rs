@@ -15,8 +15,8 @@ use std::{
 use self::{
     judge::{Physics, read_notes},
     message::{
-        Ask, Counted, Extra, Grant, Kept, Kind, MESSAGE_BYTES_MAX, NEWS_BREACHES_MAX, News, Remarks, Snapshot,
-        read_particles, write_particles,
+        Arrangement, Ask, Counted, Extra, Grant, Kept, Kind, MESSAGE_BYTES_MAX, NEWS_BREACHES_MAX, News, Pace, Remarks,
+        Snapshot, read_particles, write_particles,
     },
     spent::{Awaited, Idleness, Spent},
 };
@@ -28,12 +28,13 @@ use crate::{
         Account, AuditEvent, Boundary, Cause, Config, CopyRecord, CopyShare, Decision, Holding, Input, Letter, Machine,
         Options, Output, Share, Standing, Verdict,
     },
+    exchange::packing::Packing,
     ledger::Amounts,
     metrics::Stopwatch,
     node::{History, State},
     particle::{Names, Particle},
     partition::{
-        Common, Offence, Partition, Progress, Proposal,
+        Common, Offence, Partition, Progress, Proposal, Took,
         cuts::Cuts,
         share::{Whole, share_out},
     },
@@ -149,8 +150,8 @@ pub struct Evidence {
     pub block: Vec<u8>,
 }
 
-/// How long a step took to compute [ns].
-pub type Measure = Box<dyn Fn(&Proposal) -> u64 + Send>;
+/// What a step took to compute.
+pub type Measure = Box<dyn Fn(&Proposal) -> Took + Send>;
 
 /// What an owner needs to know after a poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,7 +201,8 @@ pub struct Member<T> {
     /// The step that the committed state of the partition belongs to: behind the chain while steps are computed again.
     here: Option<u64>,
     next_boundary: u64,
-    effort_ns: u64,
+    /// What steps took since the last boundary.
+    took: Took,
     breaches: Breaches,
     remarks: Vec<String>,
     /// How many of them the client was told.
@@ -209,6 +211,8 @@ pub struct Member<T> {
     spent: Spent,
     idleness: Idleness,
     measure: Measure,
+    /// What packing takes, where no clock may be looked at.
+    packing_ps: Option<u64>,
     granted: u64,
     news_at: Option<Time>,
     /// What the client was told last: whether all allowed steps are done, whether the run is over, the epoch.
@@ -301,14 +305,15 @@ impl<T: Transport> Member<T> {
             waiting: BTreeMap::new(),
             here: None,
             next_boundary: 0,
-            effort_ns: 0,
+            took: Took::default(),
             breaches: Breaches::default(),
             remarks: Vec::new(),
             remarks_told: 0,
             events: Vec::new(),
             spent: Spent::default(),
             idleness: Idleness::default(),
-            measure: Box::new(|proposal| proposal.nanoseconds),
+            measure: Box::new(|proposal| proposal.took),
+            packing_ps: None,
             granted: 0,
             news_at: None,
             told: None,
@@ -400,9 +405,20 @@ impl<T: Transport> Member<T> {
         self.client_heard_at
     }
 
-    /// Takes another measure of effort than the clock on the wall: who computes longer is given less to own.
-    pub fn measure_by(&mut self, measure: Measure) {
-        self.measure = measure;
+    /// Takes another measure than the clock on the wall: who computes longer is given less to own, and how long pairs take decides how
+    /// often they are evaluated. `packing_ps` is what packing and unpacking three values takes [ps].
+    pub fn measure_by(&mut self, measure: Measure, packing_ps: u64) {
+        (self.measure, self.packing_ps) = (measure, Some(packing_ps));
+        let packing = self.packing();
+        self.partition.iter_mut().for_each(|partition| partition.pack(packing));
+    }
+
+    /// Whether blocks are packed, before anything is measured: never where they cross no network.
+    fn packing(&self) -> Packing {
+        match self.transport.capabilities().crosses_a_network {
+            true => Packing::chosen(self.packing_ps),
+            false => Packing::given(false),
+        }
     }
 
     /// Where the time went.
@@ -430,9 +446,12 @@ impl<T: Transport> Member<T> {
         self.answer_collect();
         self.send_news(now, false);
         self.send_remarks();
-        // What was just posted goes out now, not after the next bit of work.
-        self.listen(now);
         if busy || self.begins_at_once() {
+            // Work took time. What was posted goes out when the owner polls again, which is at once and with the time that it is then.
+            return Activity::Busy;
+        }
+        self.listen(now);
+        if self.begins_at_once() {
             return Activity::Busy;
         }
         self.idleness.begin(self.awaited());
@@ -709,7 +728,7 @@ impl<T: Transport> Member<T> {
         // Whoever asked has heard of the epoch already.
         self.collect = self.collect.filter(|ask| ask.epoch >= config.epoch);
         self.count = self.count.filter(|ask| ask.epoch >= config.epoch);
-        (self.next_boundary, self.effort_ns) = (config.next_boundary, 0);
+        (self.next_boundary, self.took) = (config.next_boundary, Took::default());
         let step = config.restart.step;
         let mut particles = Vec::new();
         let mut cuts = None;
@@ -725,7 +744,7 @@ impl<T: Transport> Member<T> {
         let members: Vec<NodeId> = config.nodes().collect();
         let me = (self.me, config.epoch);
         let mut partition = Partition::new(me, &members, cuts, self.common, particles, Arc::clone(&self.cpu));
-        partition.pack(self.transport.capabilities().crosses_a_network);
+        partition.pack(self.packing());
         partition.propose_restored();
         self.partition = Some(partition);
         // Its own snapshot of that step stays what it was: what it adopted is kept as a copy, and the next epoch may begin there again.
@@ -818,12 +837,13 @@ impl<T: Transport> Member<T> {
         match &task {
             Task::Step(step) => {
                 let recount = self.start.after(*step).is_multiple_of(self.common.rules.energy_every);
+                let others = partition.members().to_vec();
+                partition.weigh_packing(others.into_iter().filter_map(|node| self.transport.path(node)));
                 partition.begin(*step, recount);
             }
             Task::HandOver { step, boundary, .. } => {
-                // Cuts that cannot be used are the same bytes for all members, and all of them leave them aside.
-                let cuts = decode::<Cuts>(&boundary.cuts, "cuts", crate::coordinator::CUTS_BYTES_MAX).ok();
-                let cuts = cuts.filter(|cuts| cuts.sound_for(partition.members()));
+                let Arrangement { cuts, way } = Arrangement::from_bytes(&boundary.cuts, partition.members());
+                way.into_iter().for_each(|way| partition.evaluate(way));
                 partition.hand_over(*step, cuts);
             }
             Task::Count(ask) => {
@@ -875,12 +895,13 @@ impl<T: Transport> Member<T> {
         let epoch = self.machine.epoch();
         match (ended, task) {
             (Progress::Proposed(mut proposal), _) => {
-                proposal.nanoseconds = (self.measure)(&proposal);
-                self.effort_ns += proposal.nanoseconds;
+                proposal.took = (self.measure)(&proposal);
+                self.took = self.took.plus(proposal.took);
                 let last = proposal.step + 1 == self.next_boundary;
+                let pace = last.then(|| self.pace());
                 let partition = self.partition.as_mut().expect("it worked");
                 let sketch = last.then(|| partition.sketch());
-                let extra = Extra { recount: proposal.recount, sketch, effort_ns: self.effort_ns };
+                let extra = Extra { recount: proposal.recount, sketch, effort_ns: self.took.nanoseconds, pace };
                 let share = message::share(&proposal, &extra);
                 self.tell(Input::Proposed { epoch, step: proposal.step, share }, now);
             }
@@ -891,7 +912,7 @@ impl<T: Transport> Member<T> {
             }
             (Progress::Held { step, stage }, _) => self.tell(Input::Held { epoch, step, stage }, now),
             (Progress::HandedOver { step }, Some(Task::HandOver { boundary, buddy, .. })) => {
-                self.effort_ns = 0;
+                self.took = Took::default();
                 if boundary.copy {
                     self.copy(step, buddy, now);
                 }
@@ -899,6 +920,15 @@ impl<T: Transport> Member<T> {
             (Progress::Counted(share), Some(Task::Count(ask))) => self.answer_count(ask, *share),
             (ended, task) => unreachable!("{task:?} ended with {ended:?}"),
         }
+    }
+
+    /// What decides how pairs are evaluated.
+    fn pace(&self) -> Pace {
+        let partition = self.partition.as_ref().expect("it worked");
+        let paths = partition.members().iter().filter_map(|&node| self.transport.path(node));
+        let round_trip_ns = paths.map(|path| path.round_trip_ns).max().unwrap_or(0);
+        let Took { pairs, pair_nanoseconds: pair_ns, .. } = self.took;
+        Pace { pairs, pair_ns, round_trip_ns, way: partition.way() }
     }
 
     fn send_blocks(&mut self) {

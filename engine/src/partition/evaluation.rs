@@ -1,27 +1,23 @@
 //! One force evaluation, or one count of potential energy, by all partitions together.
 //!
 //! Positions go out first; then own pairs are evaluated, and pairs with guests as these come in. When the pairs with the guests of a
-//! node are done, their impulses go back at once. The evaluation is over when all tiles are done and all impulses of the own
-//! particles that others evaluated are back.
+//! node are done, their impulses go back at once; or nothing goes back, because their owner evaluates the same pairs. The evaluation
+//! is over when all tiles are done and all impulses of the own particles that others evaluated are back.
+//!
+//! Either way both owners post what passed between them as one sum over the sources of one of the two: their momentum, and the angular
+//! momentum where they are.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{Offence, Partition, Progress, share::RecountShare};
 use crate::{
     backend::{deal::Deal, fast::FastWork},
     contract::Contract,
-    exchange::{
-        Pairing, Segment,
-        codec::Predictor,
-        field::{Arena, Group},
-        message::{self, Kind, Roster},
-        pairing::Guest,
-    },
+    exchange::{Pairing, Segment, field::Group, pairing::Guest},
     force::Kick,
     ledger::Amounts,
     math::sum_of_crosses,
     metrics::{Phase, Stopwatch},
-    particle::WorkingSet,
     wire::NodeId,
 };
 
@@ -30,31 +26,6 @@ const PAIRS_A_TURN: usize = 2_000_000;
 /// The same for blocks of `fast32`.
 const FAST_PAIRS_A_TURN: usize = 2 * PAIRS_A_TURN;
 
-/// What both sides of each link know of what went over it. It begins anew when particles change hands.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Links {
-    pub(super) pairing: Pairing,
-    /// Own and guest bodies, as they were last told.
-    arena: Arena,
-    /// Whether all of them are where they are now.
-    pub(super) current: bool,
-    rosters: BTreeMap<NodeId, Option<Roster>>,
-    /// Who was told who the particles are.
-    told: BTreeSet<NodeId>,
-    halos_out: BTreeMap<(Segment, u16), Predictor>,
-    halos_in: BTreeMap<(NodeId, u16), Predictor>,
-    returns_out: BTreeMap<(NodeId, u16), Predictor>,
-    returns_in: BTreeMap<(NodeId, u16), Predictor>,
-}
-
-impl Links {
-    pub(super) fn new(pairing: Pairing, set: &WorkingSet) -> Self {
-        let mut links = Self { pairing, ..Self::default() };
-        links.arena.begin(set);
-        links
-    }
-}
-
 /// Tiles of one deal, and how many of them are done.
 #[derive(Clone, Debug)]
 struct Tiles {
@@ -62,6 +33,18 @@ struct Tiles {
     guest: Option<Guest>,
     deal: Deal,
     done: usize,
+    /// What all before them gave the own sources, where that is what is counted.
+    before: Option<Amounts>,
+}
+
+impl Tiles {
+    fn new(guest: Option<Guest>, deal: Deal) -> Self {
+        Self { guest, deal, done: 0, before: None }
+    }
+
+    fn are_done(&self) -> bool {
+        self.done == self.deal.count()
+    }
 }
 
 /// What is evaluated.
@@ -76,24 +59,25 @@ pub(super) enum Purpose {
 /// An evaluation in progress.
 #[derive(Clone, Debug)]
 pub(super) struct Evaluation {
-    purpose: Purpose,
-    step: u64,
+    pub(super) purpose: Purpose,
+    pub(super) step: u64,
     /// The part in tags, and the stage whose past predicts.
-    part: u16,
-    halos: BTreeSet<NodeId>,
-    returns: BTreeSet<NodeId>,
-    tiles: Vec<Tiles>,
+    pub(super) part: u16,
+    pub(super) halos: BTreeSet<NodeId>,
+    pub(super) returns: BTreeSet<NodeId>,
+    /// The first are worked on; own pairs come before all others.
+    tiles: VecDeque<Tiles>,
     /// All guests are evaluated together, when all are there.
-    at_once: bool,
+    pub(super) at_once: bool,
     /// What is done of that.
     together: Option<Box<FastWork>>,
     /// One value a row of the arena, if impulses are evaluated.
-    sums: [Vec<i64>; 3],
+    pub(super) sums: [Vec<i64>; 3],
     binding: i128,
     overflow: Option<[u64; 2]>,
     /// Impulses that came back.
-    back: [Vec<i64>; 3],
-    transfers: BTreeMap<NodeId, Amounts>,
+    pub(super) back: [Vec<i64>; 3],
+    pub(super) transfers: BTreeMap<NodeId, Amounts>,
 }
 
 /// A stage that no splitting has: counts of energy, whose positions are never predicted.
@@ -103,9 +87,10 @@ impl Partition {
     /// Begins an evaluation at the present positions.
     pub(super) fn begin_evaluation(&mut self, kick: Kick, step: u64, stage: u16) {
         let fast = self.common.contract() == Contract::Fast32;
-        let hosts = self.links.pairing.hosts.iter().map(|host| host.node).collect();
         let mut evaluation = self.evaluation(Purpose::Impulses(kick), step, stage, fast);
-        evaluation.returns = hosts;
+        if !self.is_twice() {
+            evaluation.returns = self.links.pairing.hosts.iter().map(|host| host.node).collect();
+        }
         evaluation.back = std::array::from_fn(|_| vec![0; self.set.rows()]);
         self.send_halos(step, stage);
         self.evaluation = Some(evaluation);
@@ -120,7 +105,7 @@ impl Partition {
         if exchanged {
             evaluation.halos.clear();
             let shared = Pairing::shared(&self.members, self.me);
-            evaluation.tiles.extend(shared.guests.iter().map(|guest| self.tiles_with(*guest, Purpose::Binding)));
+            shared.guests.iter().for_each(|guest| self.seat(&mut evaluation, *guest));
         } else {
             self.send_halos(step, evaluation.part);
         }
@@ -132,7 +117,7 @@ impl Partition {
         let own = self.links.arena.own();
         let mut deal = Deal::of_rows(self.set.rows());
         deal.among(own.sources.lanes());
-        deal.on_tests(own.tests.lanes(), own.sources.lanes());
+        deal.on_rows(own.tests.lanes(), own.sources.lanes());
         let deal = if purpose == Purpose::Binding { deal.of_sources() } else { deal };
         Evaluation {
             purpose,
@@ -140,7 +125,7 @@ impl Partition {
             part,
             halos: self.links.pairing.guests.iter().map(|guest| guest.node).collect(),
             returns: BTreeSet::new(),
-            tiles: if at_once { Vec::new() } else { vec![Tiles { guest: None, deal, done: 0 }] },
+            tiles: (!at_once).then(|| Tiles::new(None, deal)).into_iter().collect(),
             at_once,
             together: None,
             sums: std::array::from_fn(|_| vec![0; self.links.arena.rows()]),
@@ -148,43 +133,6 @@ impl Partition {
             overflow: None,
             back: Default::default(),
             transfers: BTreeMap::new(),
-        }
-    }
-
-    /// Sends the positions of the own particles to all who evaluate pairs with them. Each segment is packed once.
-    fn send_halos(&mut self, step: u64, part: u16) {
-        let watch = Stopwatch::start();
-        let hosts = self.links.pairing.hosts.clone();
-        for segment in [Segment::All, Segment::First] {
-            let to: Vec<NodeId> = hosts.iter().filter(|host| host.mine == segment).map(|host| host.node).collect();
-            if to.is_empty() {
-                continue;
-            }
-            let positions = own_columns(&self.set, &self.set.position, segment);
-            let telling: Vec<bool> = to.iter().map(|&node| self.links.told.insert(node)).collect();
-            assert!(telling.iter().all(|&t| t == telling[0]), "all are told together");
-            let roster = telling[0].then(|| self.own_roster(segment));
-            let predictor = self.links.halos_out.entry((segment, part)).or_default();
-            let slices = positions.each_ref().map(Vec::as_slice);
-            let bytes = message::halo(roster.as_ref(), slices, predictor, self.pack);
-            for node in to {
-                self.sent.halo_particles += slices[0].len() as u64;
-                self.post(node, Kind::Halo, step, part, bytes.clone());
-            }
-        }
-        if part & COUNT != 0 {
-            self.links.halos_out.retain(|(_, stage), _| stage & COUNT == 0);
-        }
-        self.phases.add(Phase::Transfer, watch.seconds());
-    }
-
-    fn own_roster(&self, segment: Segment) -> Roster {
-        let set = &self.set;
-        let rows = own_rows(set, segment);
-        Roster {
-            sources: segment.of(set.sources).len(),
-            id: rows.clone().map(|row| set.id[row]).collect(),
-            mass: rows.map(|row| set.mass[row] as i64).collect(),
         }
     }
 
@@ -203,14 +151,13 @@ impl Partition {
     fn bit_of(&mut self, evaluation: &mut Evaluation) -> Result<Option<Progress>, Offence> {
         self.take_halos(evaluation)?;
         self.take_returns(evaluation)?;
-        if let Some(at) = evaluation.tiles.iter().position(|tiles| tiles.done < tiles.deal.count()) {
-            self.do_tiles(evaluation, at);
+        if let Some(mut tiles) = evaluation.tiles.pop_front() {
+            self.do_tiles(evaluation, &mut tiles);
+            match tiles.are_done() {
+                true => self.close(evaluation, &tiles),
+                false => evaluation.tiles.push_front(tiles),
+            }
             return Ok(Some(Progress::Working));
-        }
-        // Deals without a tile have nothing to evaluate, but their guests wait for an answer.
-        while let Some(at) = evaluation.tiles.iter().position(|tiles| tiles.guest.is_some()) {
-            let tiles = evaluation.tiles.swap_remove(at);
-            self.send_home(evaluation, tiles.guest.expect("it has guests"));
         }
         if evaluation.at_once && evaluation.halos.is_empty() {
             self.do_some_of_all(evaluation);
@@ -220,42 +167,18 @@ impl Partition {
         Ok(if over { None } else { Some(Progress::Waiting) })
     }
 
-    fn take_halos(&mut self, evaluation: &mut Evaluation) -> Result<(), Offence> {
-        let Evaluation { step, part, .. } = *evaluation;
-        let here =
-            evaluation.halos.iter().copied().filter(|&node| self.early.contains_key(&(Kind::Halo, step, part, node)));
-        for node in here.collect::<Vec<_>>() {
-            let watch = Stopwatch::start();
-            let bytes = self.early.remove(&(Kind::Halo, step, part, node)).expect("it was seen just now");
-            let known = self.links.rosters.entry(node).or_default();
-            let new = known.is_none();
-            let predictor = self.links.halos_in.entry((node, part)).or_default();
-            let bits = self.common.contract().position_bits();
-            let read = message::read_halo(&bytes, bits, known, predictor);
-            let positions = read.map_err(|error| Offence::of(node, &error, bytes))?;
-            if new {
-                self.links.arena.seat(node, known.as_ref().expect("a first halo says who they are"));
-            }
-            self.links.arena.place(node, &positions);
-            evaluation.halos.remove(&node);
-            let rows = self.links.arena.rows();
-            evaluation.sums.iter_mut().for_each(|axis| axis.resize(rows, 0));
-            if !evaluation.at_once {
-                // Energies are shared out pair by pair, even where everybody is here.
-                let pairing = match evaluation.purpose {
-                    Purpose::Impulses(_) => self.links.pairing.clone(),
-                    Purpose::Binding => Pairing::shared(&self.members, self.me),
-                };
-                let guest = pairing.guest(node).copied();
-                evaluation.tiles.extend(guest.map(|guest| self.tiles_with(guest, evaluation.purpose)));
-            }
-            self.phases.add(Phase::Transfer, watch.seconds());
-        }
-        Ok(())
+    /// The guests of a node are there: their pairs are to be evaluated.
+    pub(super) fn seat(&mut self, evaluation: &mut Evaluation, guest: Guest) {
+        let tiles = match evaluation.purpose {
+            Purpose::Impulses(_) if self.is_twice() => Tiles::new(Some(guest), self.deal_of_both(guest)),
+            Purpose::Impulses(_) => Tiles::new(Some(guest), self.deal_of_one(guest)),
+            Purpose::Binding => Tiles::new(None, self.deal_of_one(guest).of_sources()),
+        };
+        evaluation.tiles.push_back(tiles);
     }
 
-    /// Tiles with the guests of one node.
-    fn tiles_with(&self, guest: Guest, purpose: Purpose) -> Tiles {
+    /// The pairs with the guests of one node, evaluated here alone.
+    fn deal_of_one(&self, guest: Guest) -> Deal {
         let arena = &self.links.arena;
         let (own, theirs) = (arena.own(), arena.guests(guest.node).expect("guests are seated"));
         // Where everybody is here, half of them may be meant.
@@ -265,17 +188,35 @@ impl Partition {
         let [my_sources, my_tests] = [own.sources, own.tests].map(|rows| rows.lanes_of(guest.mine));
         let mut deal = Deal::of_rows(arena.rows());
         deal.between(my_sources.clone(), their_sources.clone());
-        deal.on_tests(my_tests, their_sources);
-        deal.on_tests(their_tests, my_sources);
-        match purpose {
-            Purpose::Impulses(_) => Tiles { guest: Some(guest), deal, done: 0 },
-            Purpose::Binding => Tiles { guest: None, deal: deal.of_sources(), done: 0 },
-        }
+        deal.on_rows(my_tests, their_sources);
+        deal.on_rows(their_tests, my_sources);
+        deal
     }
 
-    fn do_tiles(&mut self, evaluation: &mut Evaluation, at: usize) {
+    /// The pairs with the guests of one node, evaluated there too: what their sources get is of use only if it is counted there.
+    fn deal_of_both(&self, guest: Guest) -> Deal {
+        let arena = &self.links.arena;
+        let (own, theirs) = (arena.own(), arena.guests(guest.node).expect("guests are seated"));
+        let mut deal = Deal::of_rows(arena.rows());
+        if self.counts_here(guest.node) {
+            deal.on_rows(own.sources.lanes(), theirs.sources.lanes());
+        } else {
+            deal.between(own.sources.lanes(), theirs.sources.lanes());
+        }
+        deal.on_rows(own.tests.lanes(), theirs.sources.lanes());
+        deal
+    }
+
+    /// Whether what passes between here and a node is counted here, where both evaluate their pairs.
+    fn counts_here(&self, node: NodeId) -> bool {
+        self.is_twice() && Pairing::counts_at(&self.members, self.me, node)
+    }
+
+    fn do_tiles(&mut self, evaluation: &mut Evaluation, tiles: &mut Tiles) {
         let watch = Stopwatch::start();
-        let tiles = &mut evaluation.tiles[at];
+        if tiles.done == 0 && tiles.guest.is_some_and(|guest| self.counts_here(guest.node)) {
+            tiles.before = Some(self.given_to(self.links.arena.own(), &evaluation.sums));
+        }
         let size = tiles.deal.tile_rows();
         let turn = (PAIRS_A_TURN * self.cpu.threads() / (size * size)).max(1);
         let some = tiles.done..tiles.deal.count().min(tiles.done + turn);
@@ -287,6 +228,8 @@ impl Partition {
                 let sums = &mut evaluation.sums;
                 let done = self.cpu.add_impulses(&field, &tiles.deal, some, contract, kick, self.plan.guarded, sums);
                 evaluation.name(done.err().map(|pair| self.links.arena.pair([pair.row, pair.column])));
+                self.pair_seconds += watch.seconds();
+                self.pairs += if tiles.are_done() { tiles.deal.pairs() } else { 0 };
                 self.phases.add(Phase::Force, watch.seconds());
             }
             Purpose::Binding => {
@@ -296,6 +239,21 @@ impl Partition {
             }
         }
         self.busy += watch.seconds();
+    }
+
+    /// Pairs with the guests of a node are done: what passed between them and the own particles is posted, and goes home if their owner
+    /// does not know it.
+    fn close(&mut self, evaluation: &mut Evaluation, tiles: &Tiles) {
+        let Some(guest) = tiles.guest else { return };
+        if !self.is_twice() {
+            return self.send_home(evaluation, guest);
+        }
+        let group = self.links.arena.guests(guest.node).expect("guests are seated");
+        let taken = match tiles.before {
+            Some(before) => self.given_to(self.links.arena.own(), &evaluation.sums).plus(before.counter_entry()),
+            None => self.given_to(group, &evaluation.sums).counter_entry(),
+        };
+        evaluation.transfers.insert(guest.node, taken);
     }
 
     /// Under `fast32` blocks are made of all bodies: each node evaluates its part of them.
@@ -333,57 +291,10 @@ impl Partition {
         FastWork::begin(&arena.field(self.common.sources), rows, (me, self.members.len()), kick)
     }
 
-    /// Sends guests their impulses; what their sources got, the own sources gave.
-    fn send_home(&mut self, evaluation: &mut Evaluation, guest: Guest) {
-        let watch = Stopwatch::start();
-        let group = self.links.arena.guests(guest.node).expect("guests are seated");
-        let given = self.transfer(&evaluation.sums, self.links.arena.positions(group.sources.real()), group);
-        let entry = evaluation.transfers.entry(guest.node).or_default();
-        *entry = entry.plus(given.counter_entry());
-        let columns = evaluation.sums.each_ref().map(|axis| {
-            let [sources, tests] = [group.sources, group.tests].map(|rows| &axis[rows.real()]);
-            [sources, tests].concat()
-        });
-        self.sent.return_particles += columns[0].len() as u64;
-        let predictor = self.links.returns_out.entry((guest.node, evaluation.part)).or_default();
-        let bytes = message::impulses(columns.each_ref().map(Vec::as_slice), predictor, self.pack);
-        self.post(guest.node, Kind::Return, evaluation.step, evaluation.part, bytes);
-        self.phases.add(Phase::Transfer, watch.seconds());
-    }
-
     /// What the sources of a group get.
-    fn transfer(&self, sums: &[Vec<i64>; 3], positions: [&[i64]; 3], group: Group) -> Amounts {
+    pub(super) fn given_to(&self, group: Group, sums: &[Vec<i64>; 3]) -> Amounts {
         let sums = sums.each_ref().map(|axis| &axis[group.sources.real()]);
-        amounts_of(positions, sums, self.plan.angular)
-    }
-
-    fn take_returns(&mut self, evaluation: &mut Evaluation) -> Result<(), Offence> {
-        let Evaluation { step, part, .. } = *evaluation;
-        let here = evaluation
-            .returns
-            .iter()
-            .copied()
-            .filter(|&node| self.early.contains_key(&(Kind::Return, step, part, node)));
-        for node in here.collect::<Vec<_>>() {
-            let watch = Stopwatch::start();
-            let bytes = self.early.remove(&(Kind::Return, step, part, node)).expect("it was seen just now");
-            let segment = self.links.pairing.host(node).expect("impulses are awaited from hosts").mine;
-            let rows = own_rows(&self.set, segment);
-            let predictor = self.links.returns_in.entry((node, part)).or_default();
-            let read = message::read_impulses(&bytes, rows.clone().count(), predictor);
-            let sums = read.map_err(|error| Offence::of(node, &error, bytes))?;
-            let sources = segment.of(self.set.sources);
-            let positions = self.set.position.each_ref().map(|axis| &axis[sources.clone()]);
-            let taken = sums.each_ref().map(|axis| &axis[..sources.len()]);
-            let entry = evaluation.transfers.entry(node).or_default();
-            *entry = entry.plus(amounts_of(positions, taken, self.plan.angular));
-            for (back, sums) in evaluation.back.iter_mut().zip(&sums) {
-                rows.clone().zip(sums).for_each(|(row, sum)| back[row] = back[row].wrapping_add(*sum));
-            }
-            evaluation.returns.remove(&node);
-            self.phases.add(Phase::Transfer, watch.seconds());
-        }
-        Ok(())
+        amounts_of(self.links.arena.positions(group.sources.real()), sums, self.plan.angular)
     }
 
     fn end_evaluation(&mut self, evaluation: Evaluation) -> Progress {
@@ -421,21 +332,10 @@ impl Evaluation {
 }
 
 /// Momentum and angular momentum of impulses at these positions.
-fn amounts_of(positions: [&[i64]; 3], impulses: [&[i64]; 3], angular: bool) -> Amounts {
+pub(super) fn amounts_of(positions: [&[i64]; 3], impulses: [&[i64]; 3], angular: bool) -> Amounts {
     Amounts {
         momentum: impulses.map(|axis| axis.iter().map(|&j| i128::from(j)).sum()),
         angular_momentum: if angular { sum_of_crosses(positions, impulses) } else { [0; 3] },
         ..Amounts::default()
     }
-}
-
-/// Rows of the own particles of a segment, sources first.
-fn own_rows(set: &WorkingSet, segment: Segment) -> impl Iterator<Item = usize> + Clone + use<> {
-    let first_test = set.test_rows().start;
-    let (sources, tests) = (segment.of(set.sources), segment.of(set.tests));
-    sources.chain(tests.start + first_test..tests.end + first_test)
-}
-
-fn own_columns(set: &WorkingSet, columns: &[Vec<i64>; 3], segment: Segment) -> [Vec<i64>; 3] {
-    columns.each_ref().map(|axis| own_rows(set, segment).map(|row| axis[row]).collect())
 }

@@ -12,24 +12,26 @@ pub mod handover;
 pub mod keys;
 pub mod share;
 pub mod step;
+mod traffic;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use bevy_ecs::prelude::*;
 
-pub use self::share::{Proposal, RecountShare, Violation};
+pub use self::share::{Proposal, RecountShare, Took, Violation};
 use self::{
     cuts::{Cuts, Sketch},
     evaluation::{COUNT, Evaluation},
     handover::Handover,
     step::Walk,
+    traffic::Links,
 };
 use crate::{
     advance::Plan,
     audit::Rules,
     backend::cpu::Cpu,
     contract::Contract,
-    exchange::{Pairing, codec::ColumnError, message::Kind},
+    exchange::{Pairing, Way, codec::ColumnError, message::Kind, packing::Packing},
     force::{Kick, Law},
     integrator::Splitting,
     ledger::Amounts,
@@ -37,7 +39,7 @@ use crate::{
     particle::{self, Mass, Momentum, Particle, ParticleId, Position, Radius, WorkingSet},
     quanta::Quanta,
     snapshot::root::StateRoot,
-    transport::Tag,
+    transport::{Path, Tag},
     wire::{Epoch, NodeId},
 };
 
@@ -167,8 +169,9 @@ pub struct Partition {
     common: Common,
     plan: Plan,
     cpu: Arc<Cpu>,
-    /// Whether bytes are worth compressing.
-    pack: bool,
+    packing: Packing,
+    /// How often pairs with other partitions are evaluated.
+    way: Way,
     world: World,
     /// The proposal, once it is begun.
     set: WorkingSet,
@@ -182,7 +185,7 @@ pub struct Partition {
     fresh: Option<Kick>,
     /// What they take from each other partition and give to the particles here, where source meets source.
     transfers: BTreeMap<NodeId, Amounts>,
-    links: evaluation::Links,
+    links: Links,
     walk: Option<Walk>,
     evaluation: Option<Evaluation>,
     handover: Option<Handover>,
@@ -196,6 +199,9 @@ pub struct Partition {
     phases: Phases,
     /// Time spent computing in this step [s].
     busy: f64,
+    /// Pairs evaluated in this step, and the time that went into them [s].
+    pairs: u64,
+    pair_seconds: f64,
     sent: Sent,
 }
 
@@ -209,9 +215,6 @@ pub struct Sent {
     /// Particles that left for another partition.
     pub handed_over: u64,
 }
-
-/// Blocks that may wait for their turn, for each peer: a peer can be one stage ahead, and have sent its migrants.
-const EARLY_BLOCKS_MAX: usize = 8;
 
 impl Partition {
     /// The partition of `me` among `members` in an epoch, with these particles, committed. Blocks of other epochs are nothing to it.
@@ -235,7 +238,8 @@ impl Partition {
             common,
             plan: common.plan(),
             cpu,
-            pack: false,
+            packing: Packing::given(false),
+            way: Way::default(),
             world: World::new(),
             set: WorkingSet::default(),
             committed: Columns::default(),
@@ -243,7 +247,7 @@ impl Partition {
             impulse: Default::default(),
             fresh: None,
             transfers: BTreeMap::new(),
-            links: evaluation::Links::default(),
+            links: Links::default(),
             walk: None,
             evaluation: None,
             handover: None,
@@ -253,6 +257,8 @@ impl Partition {
             outbox: Vec::new(),
             phases: Phases::default(),
             busy: 0.0,
+            pairs: 0,
+            pair_seconds: 0.0,
             sent: Sent::default(),
         };
         let particles: Vec<Particle> = particles.into_iter().collect();
@@ -262,9 +268,42 @@ impl Partition {
         partition
     }
 
-    /// Whether blocks are worth compressing: not where they cross no network.
-    pub fn pack(&mut self, pack: bool) {
-        self.pack = pack;
+    /// Whether blocks are packed: not where they cross no network.
+    pub fn pack(&mut self, packing: Packing) {
+        self.packing = packing;
+    }
+
+    /// Chooses anew whether to pack, if there is a choice, by the paths that blocks take.
+    pub fn weigh_packing(&mut self, paths: impl Iterator<Item = Path>) {
+        self.packing.weigh(paths);
+    }
+
+    /// Whether blocks are packed at present.
+    #[must_use]
+    pub fn packs(&self) -> bool {
+        self.packing.is_on()
+    }
+
+    /// How often pairs with other partitions are evaluated from now on; all partitions must be told the same between the same steps.
+    /// Under `fast32`, whose blocks are made of all particles, it changes nothing.
+    ///
+    /// # Panics
+    /// If something is being done.
+    pub fn evaluate(&mut self, way: Way) {
+        self.assert_at_rest();
+        self.way = way;
+        self.relink();
+    }
+
+    /// How often pairs with other partitions are evaluated.
+    #[must_use]
+    pub fn way(&self) -> Way {
+        self.way
+    }
+
+    /// Whether both owners of a pair evaluate it.
+    fn is_twice(&self) -> bool {
+        self.way == Way::Twice && self.common.contract() != Contract::Fast32
     }
 
     /// The node.
@@ -289,11 +328,6 @@ impl Partition {
     #[must_use]
     pub fn count(&self) -> usize {
         self.set.count()
-    }
-
-    /// Blocks to send, in order.
-    pub fn outbox(&mut self) -> std::vec::Drain<'_, Outgoing> {
-        self.outbox.drain(..)
     }
 
     /// Where the time went since it was last asked.
@@ -447,9 +481,9 @@ impl Partition {
 
     /// Begins links anew: who is who must be told again, and nothing is predicted.
     fn relink(&mut self) {
-        let everywhere = self.common.contract() == Contract::Fast32;
+        let everywhere = self.is_twice() || self.common.contract() == Contract::Fast32;
         let pairing = if everywhere { Pairing::everywhere } else { Pairing::shared };
-        self.links = evaluation::Links::new(pairing(&self.members, self.me), &self.set);
+        self.links = Links::new(pairing(&self.members, self.me), &self.set);
     }
 
     /// Where it is (step, stage), and from whom blocks are awaited there: without them nothing can be done, if the last [`Progress`] was
@@ -466,50 +500,5 @@ impl Partition {
     fn assert_at_rest(&self) {
         let busy = self.walk.is_some() || self.evaluation.is_some() || self.handover.is_some();
         assert!(!busy, "{} is in the middle of something", self.me);
-    }
-
-    fn post(&mut self, to: NodeId, kind: Kind, step: u64, part: u16, bytes: Vec<u8>) {
-        let tag = Tag { epoch: self.epoch, step, kind: kind as u16, part };
-        self.outbox.push(Outgoing { to, tag, bytes });
-    }
-
-    /// Takes a block that came. What belongs to another epoch is dropped.
-    ///
-    /// # Errors
-    /// If no correct peer would have sent it.
-    pub fn take(&mut self, from: NodeId, tag: Tag, bytes: Vec<u8>) -> Result<(), Offence> {
-        if tag.epoch != self.epoch {
-            return Ok(());
-        }
-        let offence = |what: String, block| Err(Offence { from, what, block });
-        if !self.members.contains(&from) || from == self.me {
-            return offence("it owns nothing".into(), bytes);
-        }
-        let Some(kind) = Kind::of(tag.kind) else { return offence(format!("kind {}", tag.kind), bytes) };
-        if tag.part & COUNT != 0 {
-            self.take_for_count((kind, tag.step, tag.part, from), bytes);
-            return Ok(());
-        }
-        let waits = |(_, _, part, sender): &&(Kind, u64, u16, NodeId)| *sender == from && part & COUNT == 0;
-        if self.early.keys().filter(waits).count() >= EARLY_BLOCKS_MAX {
-            return offence(format!("{EARLY_BLOCKS_MAX} of its blocks wait already"), bytes);
-        }
-        match self.early.insert((kind, tag.step, tag.part, from), bytes) {
-            None => Ok(()),
-            Some(first) => {
-                offence(format!("two blocks of kind {} for step {} part {}", tag.kind, tag.step, tag.part), first)
-            }
-        }
-    }
-
-    /// Of counts only the newest matters: who asked for one before has asked again.
-    fn take_for_count(&mut self, (kind, step, part, from): (Kind, u64, u16, NodeId), bytes: Vec<u8>) {
-        let known = |(_, _, part, sender): &&(Kind, u64, u16, NodeId)| *sender == from && part & COUNT != 0;
-        let known = self.early.keys().find(known).copied();
-        if known.is_some_and(|(_, at, id, _)| (at, id) > (step, part)) {
-            return;
-        }
-        known.map(|key| self.early.remove(&key));
-        self.early.insert((kind, step, part, from), bytes);
     }
 }

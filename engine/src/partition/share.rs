@@ -70,8 +70,31 @@ pub struct Proposal {
     pub root: StateRoot,
     /// Their share of energy and centre of mass, if that was asked for.
     pub recount: Option<RecountShare>,
-    /// Time in which it was computed [ns]; it reaches no state.
+    /// How long that took; it reaches no state.
+    pub took: Took,
+}
+
+/// What a step took to compute; time in which a partition waited for others does not count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Took {
+    /// All of it [ns].
     pub nanoseconds: u64,
+    /// Pairs evaluated, padding included. Under `fast32`, where who evaluates what is not chosen, they are not counted.
+    pub pairs: u64,
+    /// The time that went into them [ns].
+    pub pair_nanoseconds: u64,
+}
+
+impl Took {
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            nanoseconds: self.nanoseconds.saturating_add(other.nanoseconds),
+            pairs: self.pairs.saturating_add(other.pairs),
+            pair_nanoseconds: self.pair_nanoseconds.saturating_add(other.pair_nanoseconds),
+        }
+    }
 }
 
 impl Proposal {

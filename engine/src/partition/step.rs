@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Columns, Offence, Partition, Progress, Proposal, RecountShare, Violation, evaluation::COUNT};
+use super::{Columns, Offence, Partition, Progress, Proposal, RecountShare, Took, Violation, evaluation::COUNT};
 use crate::{
     advance::{Book, fastest},
     audit::{self, Breach},
@@ -36,7 +36,7 @@ impl Partition {
     /// If something is being done already.
     pub fn begin(&mut self, step: u64, recount: bool) {
         self.assert_at_rest();
-        self.busy = 0.0;
+        (self.busy, self.pairs, self.pair_seconds) = (0.0, 0, 0.0);
         // What changed hands since the last step belongs to this one.
         let peers = std::mem::take(&mut self.carried);
         let handed = peers.values().fold(Amounts::default(), |sum, gained| sum.plus(*gained));
@@ -191,7 +191,7 @@ impl Partition {
             peers: walk.peers.clone(),
             root: self.root(),
             recount: None,
-            nanoseconds: 0,
+            took: Took::default(),
         };
         let due = walk.before.plus(proposal.gained());
         audit::exact(&proposal.held, &due, self.plan.angular).map(|()| proposal)
@@ -200,7 +200,10 @@ impl Partition {
     fn propose(&mut self, proposal: Proposal) -> Progress {
         self.walk = None;
         self.undecided.push(Columns::of(&self.set));
-        Progress::Proposed(Box::new(Proposal { nanoseconds: (self.busy * 1e9) as u64, ..proposal }))
+        let nanoseconds = |seconds: f64| (seconds * 1e9) as u64;
+        let (whole, in_pairs) = (nanoseconds(self.busy), nanoseconds(self.pair_seconds));
+        let took = Took { nanoseconds: whole, pairs: self.pairs, pair_nanoseconds: in_pairs };
+        Progress::Proposed(Box::new(Proposal { took, ..proposal }))
     }
 
     /// Energy is counted: in a step it is the last thing.

@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use super::{Capabilities, Event, PostError, Tag, Transport};
+use super::{Capabilities, Event, Path, PostError, Tag, Transport};
 use crate::wire::{Epoch, Incarnation, NodeId, Time};
 
 /// Largest block [bytes].
@@ -130,6 +130,10 @@ impl Transport for Loopback {
         let mailboxes = self.lock();
         let waiting = mailboxes[&self.node].waiting.get(&to).copied().unwrap_or(0);
         bytes <= BLOCK_BYTES_MAX && waiting + bytes + BLOCK_OVERHEAD > WAITING_BYTES_MAX
+    }
+
+    fn path(&self, _: NodeId) -> Option<Path> {
+        None
     }
 
     fn poll(&mut self, _: Time) -> Option<Event> {

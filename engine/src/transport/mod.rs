@@ -38,6 +38,31 @@ pub struct Capabilities {
     pub block_max: usize,
 }
 
+/// What is known of the way to a peer, as it was measured while blocks went there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Path {
+    /// A round trip when nothing is in the way [ns].
+    pub round_trip_ns: u64,
+    /// What a byte takes among many, sealing and opening included [ps]; `None` before several datagrams left at once.
+    pub byte_ps: Option<u64>,
+    /// What may be under way before somebody answers [bytes].
+    pub window_bytes: u64,
+}
+
+impl Path {
+    /// What a byte of a block of so many takes [ps], waiting for answers included where the block is more than may be under way; `None`
+    /// if that was not measured yet.
+    #[must_use]
+    pub fn byte_ps_of(&self, block_bytes: u64) -> Option<u64> {
+        let waits = if block_bytes > self.window_bytes {
+            self.round_trip_ns.saturating_mul(1000) / self.window_bytes.max(1)
+        } else {
+            0
+        };
+        self.byte_ps.map(|byte| byte.saturating_add(waits))
+    }
+}
+
 /// Why a block was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PostError {
@@ -107,6 +132,9 @@ pub trait Transport {
 
     /// Whether a block of so many bytes would be refused now and may be taken later: see [`PostError::Full`].
     fn is_full(&self, to: NodeId, bytes: usize) -> bool;
+
+    /// What is known of the way to a peer; `None` where nothing was measured yet, or bytes cost nothing.
+    fn path(&self, to: NodeId) -> Option<Path>;
 
     /// Does what is due and says what happened; to be called until it says `None`.
     fn poll(&mut self, now: Time) -> Option<Event>;

@@ -1,7 +1,7 @@
 //! Blocks over any datagrams: the bulk machine, driven.
 
 use super::{
-    Capabilities, Datagrams, Event, PostError, Tag, Transport,
+    Capabilities, Datagrams, Event, Path, PostError, Tag, Transport,
     bulk::{Bulk, limits::Limits},
 };
 use crate::wire::{Epoch, Incarnation, NodeId, Time};
@@ -84,6 +84,10 @@ impl<D: Datagrams> Transport for Network<D> {
 
     fn is_full(&self, to: NodeId, bytes: usize) -> bool {
         self.bulk.is_full(to, bytes)
+    }
+
+    fn path(&self, to: NodeId) -> Option<Path> {
+        self.bulk.path(to)
     }
 
     fn poll(&mut self, now: Time) -> Option<Event> {

@@ -45,7 +45,11 @@ impl Writer {
 pub struct Reader<'a>(pub &'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn take(&mut self, count: usize) -> Result<&'a [u8], TooShort> {
+    /// So many bytes as they are.
+    ///
+    /// # Errors
+    /// If they are not there.
+    pub fn take(&mut self, count: usize) -> Result<&'a [u8], TooShort> {
         let (taken, rest) = self.0.split_at_checked(count).ok_or_else(|| TooShort { missing: count - self.0.len() })?;
         self.0 = rest;
         Ok(taken)

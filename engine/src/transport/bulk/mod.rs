@@ -17,6 +17,7 @@ pub mod frame;
 pub mod limits;
 
 mod congestion;
+mod pace;
 mod ranges;
 mod receiver;
 mod rtt;
@@ -32,7 +33,7 @@ use self::{
     sender::Sender,
 };
 use crate::{
-    transport::{Event, PostError, Tag},
+    transport::{Event, Path, PostError, Tag},
     wire::{Epoch, Incarnation, NodeId, Time},
 };
 
@@ -54,6 +55,8 @@ pub struct Bulk {
     places: BTreeMap<NodeId, usize>,
     /// How many rounds of peers have begun: each begins at another.
     rounds: usize,
+    /// When something was last sent, as the owner said.
+    transmitted_at: Option<Time>,
     next_event: usize,
     drops: Drops,
     scratch: Scratch,
@@ -102,6 +105,7 @@ impl Bulk {
             peers: Vec::new(),
             places: BTreeMap::new(),
             rounds: 0,
+            transmitted_at: None,
             next_event: 0,
             drops: Drops::default(),
             scratch: Scratch::default(),
@@ -170,7 +174,9 @@ impl Bulk {
             peer.greeting_due = true;
             return;
         }
-        let all_taken = peer.take_in(frames, now, (&self.limits, self.oldest), &mut self.drops);
+        // An owner who sends and takes in again without looking at its clock cannot tell how long an answer took.
+        let timed = self.transmitted_at != Some(now);
+        let all_taken = peer.take_in(frames, (now, timed), (&self.limits, self.oldest), &mut self.drops);
         if let (true, Some(number)) = (all_taken, header.number) {
             peer.receiver.note(number, now, &self.limits, &mut self.drops);
         }
@@ -179,6 +185,7 @@ impl Bulk {
     /// Sends what is due.
     pub fn transmit(&mut self, now: Time, send: &mut impl FnMut(NodeId, &[u8])) {
         let peers = self.peers.len();
+        self.transmitted_at = Some(now);
         for peer in &mut self.peers {
             peer.sender.on_time(now, &self.limits, &mut peer.statistics);
         }
@@ -262,6 +269,12 @@ impl Bulk {
         self.peers.iter().map(|peer| peer.receiver.parts).fold(0, u64::wrapping_add)
     }
 
+    /// What is known of the way to a peer; `None` before something came back from there.
+    #[must_use]
+    pub fn path(&self, to: NodeId) -> Option<Path> {
+        self.peers[*self.places.get(&to)?].sender.path()
+    }
+
     /// The limits that it keeps.
     #[must_use]
     pub fn limits(&self) -> &Limits {
@@ -317,7 +330,7 @@ impl Peer {
     fn take_in(
         &mut self,
         frames: Frames<'_>,
-        now: Time,
+        (now, timed): (Time, bool),
         (limits, oldest): (&Limits, Epoch),
         drops: &mut Drops,
     ) -> bool {
@@ -331,7 +344,7 @@ impl Peer {
                     self.receiver.on_open((block, shape), (tag, hash), oldest, (limits, drops))
                 }
                 Ok(Frame::Ack(ack)) => {
-                    self.sender.on_ack(&ack, now, limits, (&mut self.statistics, drops));
+                    self.sender.on_ack(&ack, (now, timed), limits, (&mut self.statistics, drops));
                     Ok(())
                 }
                 Ok(Frame::Skip { block, length }) => self.receiver.on_skip(block, length, drops),

@@ -12,11 +12,12 @@ use super::{
         Ack, CHUNK_HEADER_BYTES, Frame, HASH_BYTES, NUMBERED_HEADER_BYTES, OPEN_BYTES, SKIP_BYTES, Shape, put_frame,
     },
     limits::{BLOCK_OVERHEAD, BLOCKS_OPEN_MAX, Limits, SENT_MAX, cost},
+    pace::Pace,
     receiver::hash,
     rtt::RoundTrip,
 };
 use crate::{
-    transport::Tag,
+    transport::{Path, Tag},
     wire::{Epoch, Time},
 };
 
@@ -45,6 +46,8 @@ struct Sent {
     units: u16,
     bytes: u16,
     fate: Fate,
+    /// Bytes that had left at that moment, its own the last.
+    train: u32,
 }
 
 /// A block that is under way.
@@ -130,6 +133,7 @@ pub(super) struct Sender {
     probes: u32,
     patience: u64,
     round_trip: RoundTrip,
+    pace: Pace,
     congestion: Congestion,
 }
 
@@ -170,6 +174,7 @@ impl Sender {
             probes: 0,
             patience: 1,
             round_trip: RoundTrip::default(),
+            pace: Pace::default(),
             congestion: Congestion::new(payload_max, limits),
         }
     }
@@ -356,19 +361,27 @@ impl Sender {
         }
         self.probes = self.probes.saturating_sub(1);
         self.last_sent = now;
-        self.sent.push_back(Sent { at: now, first_unit, units, bytes: 0, fate: Fate::Flight });
+        let train = self.sent.back().filter(|last| last.at == now).map_or(0, |last| last.train);
+        self.sent.push_back(Sent { at: now, first_unit, units, bytes: 0, fate: Fate::Flight, train });
         true
     }
 
     /// The datagram that was filled last has so many bytes.
     pub(super) fn sealed(&mut self, bytes: usize) {
-        self.sent.back_mut().expect("one was filled").bytes = u16::try_from(bytes).expect("a datagram is short");
+        let sent = self.sent.back_mut().expect("one was filled");
+        sent.bytes = u16::try_from(bytes).expect("a datagram is short");
+        sent.train = sent.train.saturating_add(u32::from(sent.bytes));
         self.flight += bytes as u64;
     }
 
     /// A batch has left.
     pub(super) fn left(&mut self, now: Time, bytes: u64) {
         self.congestion.left(now, bytes, self.round_trip.smoothed_ns);
+    }
+
+    /// What is known of the path.
+    pub(super) fn path(&self) -> Option<Path> {
+        self.pace.path(self.congestion.window)
     }
 
     /// Bytes that may leave in one go.
@@ -390,11 +403,11 @@ impl Sender {
 
     // -------------------------------------------------------------------------------------------- what arrived
 
-    /// Takes in an acknowledgement.
+    /// Takes in an acknowledgement. `timed`: whether `now` is when it came.
     pub(super) fn on_ack(
         &mut self,
         ack: &Ack<'_>,
-        now: Time,
+        (now, timed): (Time, bool),
         limits: &Limits,
         (statistics, drops): (&mut PeerStatistics, &mut Drops),
     ) {
@@ -423,7 +436,11 @@ impl Sender {
                     continue;
                 }
                 if number == ack.largest {
-                    self.round_trip.sample(now.since(sent.at), u64::from(ack.waited_ns));
+                    let (measured_ns, waited_ns) = (now.since(sent.at), u64::from(ack.waited_ns));
+                    self.round_trip.sample(measured_ns, waited_ns);
+                    if timed {
+                        self.pace.answered(measured_ns.saturating_sub(waited_ns), u64::from(sent.train));
+                    }
                 }
                 self.arrive(number, sent, limited, statistics);
                 news = true;
