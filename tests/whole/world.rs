@@ -181,7 +181,8 @@ impl World {
         let speed = 1 + self.random.below(4);
         let measure = move |proposal: &Proposal| {
             let turn = 1 + (speed + proposal.step / 16) % 4;
-            let pair_ns = if (proposal.step / PAIRS_CHANGE_STEPS).is_multiple_of(2) { 1 } else { 100_000 };
+            let cheap = (proposal.step / PAIRS_CHANGE_STEPS).is_multiple_of(2);
+            let pair_ns = if cheap { 1 } else { 100_000 };
             let nanoseconds = 1000 * turn * (1 + proposal.held.count as u64);
             Took { nanoseconds, pair_nanoseconds: pair_ns * proposal.took.pairs, ..proposal.took }
         };

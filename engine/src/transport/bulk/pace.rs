@@ -20,10 +20,11 @@ impl Pace {
     /// A datagram was answered after so long, less the time that the other end waited; with it `train` bytes had left in one go,
     /// itself the last.
     pub(super) fn answered(&mut self, took_ns: u64, train: u64) {
+        // What is quicker than all before says something of the round trip, and nothing yet of those that left together.
+        let alone = self.round_trip_ns.get().filter(|alone| took_ns >= *alone);
         self.round_trip_ns.take(took_ns);
-        let alone = self.round_trip_ns.get().expect("one was taken just now");
-        if train >= TRAIN_BYTES {
-            self.byte_ps.take(took_ns.saturating_sub(alone).saturating_mul(1000) / train);
+        if let Some(alone) = alone.filter(|_| train >= TRAIN_BYTES) {
+            self.byte_ps.take((took_ns - alone).saturating_mul(1000) / train);
         }
     }
 
