@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Ballot, Body, Cause, Config, CopyRecord, Decision, Hash, Head, LOG_MAX, Machine, Output, Report, Then, Verdict,
+    Ballot, Body, Cause, Config, CopyRecord, Decision, Head, LOG_MAX, Machine, Output, Report, Then, Verdict,
     member::COPIES_MAX, offence::Offence, planted::Planted, replica::ROUNDS_MAX, replicas_of,
 };
 use crate::wire::{Epoch, Incarnation, NodeId, Time};
@@ -196,7 +196,7 @@ impl Machine {
     ) {
         let is_replica = self.current().replicas.contains(&from) && log.len() <= LOG_MAX + 1;
         let asked = self.bid.as_ref().is_some_and(|bid| bid.ballot == ballot);
-        if asked && is_replica && self.contradicts(&log) {
+        if asked && is_replica && from != self.me && self.contradicts(&log) {
             // Nothing can be built on it; there are other replicas.
             self.object_to(from, "it promises with a chain that is not this one".to_owned());
             return;
@@ -207,17 +207,12 @@ impl Machine {
         self.propose_if_ready();
     }
 
-    /// Whether a replica's last decisions are no chain, or not that of the others.
+    /// Whether a replica's last decisions are others than those that are known here. There may be gaps in them: a decision counts without
+    /// having been stored by all.
     fn contradicts(&self, log: &[Decision]) -> bool {
-        let Some(bid) = &self.bid else { return false };
-        let chained =
-            log.windows(2).all(|pair| pair[1].index == pair[0].index + 1 && pair[1].previous == pair[0].hash());
-        let joins = log.first().is_none_or(|first| first.index <= self.chain.head.index + 1);
-        let own = self.chain.log.values().chain(self.chain.stored.values());
-        let known = own.chain(bid.promises.values().flat_map(|promise| &promise.log));
-        let known: BTreeMap<u64, Hash> = known.map(|decision| (decision.index, decision.hash())).collect();
-        let other = |decision: &Decision| known.get(&decision.index).is_some_and(|hash| *hash != decision.hash());
-        !chained || !joins || log.iter().any(other)
+        let known = |index: u64| self.chain.log.get(&index).or_else(|| self.chain.stored.get(&index));
+        let other = |decision: &Decision| known(decision.index).is_some_and(|known| known.hash() != decision.hash());
+        log.iter().any(other)
     }
 
     fn propose_if_ready(&mut self) {
@@ -323,21 +318,31 @@ impl Machine {
     /// Where the chain ends: everything that any of the promising replicas has stored.
     fn base(&self) -> Base {
         let bid = self.bid.as_ref().expect("a bid is under way");
-        let mut log: BTreeMap<u64, Decision> = BTreeMap::new();
         let own_only = self.plants(Planted::OwnLogOnly);
         let promises = bid.promises.iter().filter(|(node, _)| !own_only || **node == self.me);
         let known = self.chain.log.values().chain(promises.flat_map(|(_, promise)| &promise.log));
-        for decision in known {
-            let other = log.insert(decision.index, decision.clone());
-            assert!(other.is_none_or(|other| other.hash() == decision.hash()), "two decisions at {}", decision.index);
+        let from = self.chain.log.first_key_value().map_or(self.chain.head.index + 1, |(index, _)| *index);
+        let mut found: BTreeMap<u64, Decision> = BTreeMap::new();
+        for decision in known.filter(|decision| decision.index >= from) {
+            found.entry(decision.index).or_insert_with(|| decision.clone());
+        }
+        // Whatever counts is stored by a majority, and so by one of those that promise; and each was made after the one before it
+        // counted. So nothing after a gap, or that does not follow, can count: it was made up.
+        let mut log: BTreeMap<u64, Decision> = BTreeMap::new();
+        for (index, decision) in found {
+            let last = log.values().next_back().map(|last| (last.index, last.hash()));
+            let end =
+                last.or_else(|| self.chain.log.is_empty().then_some((self.chain.head.index, self.chain.head.hash)));
+            if end.is_some_and(|(last, hash)| index != last + 1 || decision.previous != hash) {
+                break;
+            }
+            log.insert(index, decision);
         }
         let newest = log.values().rev().find_map(|decision| decision.copy.clone());
         let copy = newest.filter(|copy| copy.step > self.chain.copy.step).unwrap_or_else(|| self.chain.copy.clone());
         let of_copy = log.values().find(|decision| decision.step == copy.step && decision.verdict.is_commit());
         let first = of_copy.map_or(0, |decision| decision.index);
         let log: Vec<Decision> = log.into_values().filter(|decision| decision.index >= first).collect();
-        let gapless = log.windows(2).all(|pair| pair[1].index == pair[0].index + 1);
-        assert!(gapless, "{}: a decision is missing: {:?}", self.me, log.iter().map(|d| d.index).collect::<Vec<_>>());
         let head = log.last().map_or(self.chain.head, Head::after);
         let notes = log.last().map_or_else(|| self.chain.notes.clone(), |last| last.notes.clone());
         Base { log, head, copy, notes }
