@@ -65,6 +65,8 @@ pub struct Remote<T> {
     silence_ns_max: u64,
     lost: Option<String>,
     granted: u64,
+    /// The step of the protocol at which somebody looks next.
+    looks_at: u64,
     granted_at: Time,
     questions: u16,
     messages: u64,
@@ -130,6 +132,7 @@ impl<T: Transport> Remote<T> {
             silence_ns_max: (silence_seconds * 1e9) as u64,
             lost: None,
             granted: 0,
+            looks_at: 0,
             questions: 0,
             messages: 0,
             pairs_per_step: pairs * state.splitting.evaluations() as u64,
@@ -428,9 +431,13 @@ fn answers_to(bytes: &[u8], kind: Kind) -> Option<Ask> {
 impl<T: Transport> Engine for Remote<T> {
     fn advance(&mut self, steps: u64) -> u64 {
         let before = self.clock.step;
-        let (begun, target) = (self.now(), self.clock.step.abs_diff(self.start.step).saturating_add(steps));
-        if target > self.granted {
-            self.allow(steps);
+        let done_steps = self.clock.step.abs_diff(self.start.step);
+        let (begun, target) = (self.now(), done_steps.saturating_add(steps));
+        // As many again, if nobody looks before: who takes steps does not wait for leave to take the next. Not more, because a run that is
+        // interrupted stops where leave ends.
+        let ahead = target.saturating_add(steps).min(self.looks_at.max(target));
+        if ahead > self.granted {
+            self.allow(ahead - done_steps);
         }
         let done = |remote: &Self| remote.clock.step.abs_diff(remote.start.step) >= target || remote.breaches.stopped;
         while !done(self) && self.lost.is_none() {
@@ -443,6 +450,10 @@ impl<T: Transport> Engine for Remote<T> {
             }
         }
         self.clock.step.abs_diff(before)
+    }
+
+    fn head_for(&mut self, step: u64) {
+        self.looks_at = step.abs_diff(self.start.step);
     }
 
     fn reverse(&mut self) {

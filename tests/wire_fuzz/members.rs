@@ -354,7 +354,6 @@ fn members_that_are_sent_changed_blocks_do_not_panic() {
 }
 
 #[test]
-#[ignore = "a member reaches asserts of the step protocol with letters that break it; this lists them"]
 fn members_that_are_sent_letters_that_break_the_protocol_do_not_panic() {
     let all = [Habit::Letters, Habit::Decisions, Habit::Configurations].map(met).join("\n");
     assert!(all.trim().is_empty(), "{all}");

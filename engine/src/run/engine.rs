@@ -76,6 +76,9 @@ pub trait Engine: Debug {
         None
     }
 
+    /// Where somebody looks next: the steps up to there come one after another, however few are asked for at a time.
+    fn head_for(&mut self, _step: u64) {}
+
     /// Says what happens when the device fails.
     fn on_device_loss(&mut self, _on_loss: OnLoss) {}
 

@@ -301,6 +301,7 @@ impl Run {
     /// Sends the node towards `target`, but not for longer than a moment.
     fn sprint_to(&mut self, target: u64) {
         let steps = self.node.clock().step.abs_diff(target).min(self.sprint);
+        self.node.head_for(target);
         let watch = Stopwatch::start();
         self.steps_taken += self.node.advance(steps);
         let seconds = watch.seconds();
