@@ -56,6 +56,7 @@ struct Outcome {
     trace: u64,
     events: u64,
     steps: u64,
+    simulated_ns: u64,
     counts: BTreeMap<&'static str, u64>,
 }
 
@@ -74,6 +75,7 @@ fn run_as(seed: u64, swarm: Swarm, planted: Option<Planted>) -> Outcome {
         trace: world.trace,
         events: world.events,
         steps: world.checks.committed_max(),
+        simulated_ns: world.now,
         counts: world.checks.counts,
     }
 }
@@ -172,7 +174,7 @@ const DEAD_PER_100_MAX: u64 = 5;
 #[test]
 fn every_seed_is_safe_and_goes_on() {
     let seeds = seeds();
-    let (next, events, steps) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let [next, events, steps, simulated_ms] = [const { AtomicU64::new(0) }; 4];
     let work = || {
         let mut counts: BTreeMap<&'static str, u64> = BTreeMap::new();
         loop {
@@ -187,6 +189,7 @@ fn every_seed_is_safe_and_goes_on() {
             assert_eq!(twice[0].trace, twice[1].trace, "EMMY_SEED={seed}: two runs differ");
             events.fetch_add(twice[0].events, Ordering::Relaxed);
             steps.fetch_add(twice[0].steps, Ordering::Relaxed);
+            simulated_ms.fetch_add(twice[0].simulated_ns / MS, Ordering::Relaxed);
             for (what, count) in &twice[0].counts {
                 *counts.entry(what).or_default() += count;
             }
@@ -200,7 +203,8 @@ fn every_seed_is_safe_and_goes_on() {
         }
         all
     });
-    println!("{seeds} seeds twice, {events:?} events, {steps:?} steps\n{counts:#?}");
+    let hours = simulated_ms.load(Ordering::Relaxed) as f64 / 3.6e6;
+    println!("{seeds} seeds twice, {events:?} events, {steps:?} steps in {hours:.2} simulated hours\n{counts:#?}");
     let dead = counts.get("too many died").copied().unwrap_or(0);
     assert!(
         dead * 100 <= seeds.max(100) * DEAD_PER_100_MAX,

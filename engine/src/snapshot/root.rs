@@ -3,6 +3,8 @@
 //! Each particle's record (id, position, momentum, mass: eight 64-bit words, little-endian) is hashed with MurmurHash3_x86_128
 //! (A. Appleby, public domain), which needs nothing but 32-bit multiplications, additions and rotations and so can run on a GPU
 //! too; the root is the sum of all hashes modulo 2¹²⁸. It finds faults, not forgers: who must resist an adversary signs files.
+//!
+//! Whether a particle pulls, and its radius, are no part of it: they never change in a run, and a checkpoint has checksums of its own.
 
 use std::{fmt, str::FromStr};
 
