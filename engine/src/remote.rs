@@ -1,8 +1,7 @@
 //! A run whose particles are moved by nodes elsewhere: what the client of a cluster sees of it.
 //!
-//! The client allows steps, hears where the run stands, and asks for particles or energies when someone looks; it decides nothing. All
-//! that it shows comes from decisions that a majority of replicas stored, and particles are taken only if their root is the one that was
-//! decided. When it hears nothing for too long it stands still at the last state that it holds in full.
+//! The client allows steps, hears where the run stands, and asks for particles or energies when someone looks; it decides nothing. It
+//! believes who decides about what was decided, and takes particles only if their root is that one. When it hears nothing for too long it stands still at the last state that it holds in full.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -270,12 +269,12 @@ impl<T: Transport> Remote<T> {
             tracing::warn!("{} goes on alone, in branch {:x} of the run", news.coordinator, news.branch);
             self.branch = news.branch;
         }
-        if news.can_decide || news.stopped {
-            self.heard_at = now;
-        }
         let older = self.news.as_ref().is_some_and(|known| (news.epoch, news.index) < (known.epoch, known.index));
         if older {
             return;
+        }
+        if news.can_decide || news.stopped {
+            self.heard_at = now;
         }
         if self.epochs.last().is_none_or(|last| *last < news.epoch) {
             self.epochs.push(news.epoch);

@@ -292,7 +292,12 @@ fn config(chance: &mut Chance) -> Config {
         next_boundary: number(chance),
         isolated: some(chance, 2, |chance| (node(chance), text(chance))).into_iter().collect(),
         troubles: some(chance, 2, text),
-        offences: some(chance, 2, |chance| Offence { of: node(chance), by: node(chance), what: text(chance) }),
+        offences: some(chance, 2, |chance| Offence {
+            of: node(chance),
+            by: node(chance),
+            what: text(chance),
+            seen: chance.below(2) == 0,
+        }),
         believed: some(chance, 2, node).into_iter().collect(),
         stalls: number(chance) as u32,
     }

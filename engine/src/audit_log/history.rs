@@ -306,12 +306,16 @@ impl History {
 
     /// The decisions that an epoch hands over are those that it begins after.
     fn absorb(&mut self, branch: u64, due: End) -> Result<(), String> {
+        let resumed = self.catch_up.as_ref().is_some_and(|catch_up| catch_up.gap.is_none());
+        let elsewhere = self.epoch.is_some_and(|(before, _)| before != branch);
         let CatchUp { ends, .. } = self.catch_up.take().unwrap_or_default();
         let newest = self.ends.range((branch, 0)..=(branch, u64::MAX)).next_back().map(|(_, end)| *end);
         if let Some(newest) = newest.filter(|newest| newest.index > due.index) {
             return Err(format!("the epoch begins after decision {}, and {} was decided", due.index, newest.index));
         }
-        let last = ends.last().copied().or(self.last);
+        // Who went on alone and comes back in another life goes on where the run was, not where it was itself.
+        let before = if resumed && elsewhere { newest } else { self.last };
+        let last = ends.last().copied().or(before);
         let fits = |last: &End| {
             (last.index, last.step, last.hash) == (due.index, due.step, due.hash)
                 && (last.root.is_none() || last.root == due.root)

@@ -8,6 +8,7 @@
 //! At most one signature waits for its sync. So whoever finds two behind a damaged line knows that no crash has damaged it.
 
 use std::{
+    collections::BTreeMap,
     io::{self, BufReader},
     path::{Path, PathBuf},
 };
@@ -18,6 +19,7 @@ use super::{
     disk::{Disk, FileDisk, Reading},
     event::Line,
     head::{Head, Signer},
+    history::witnessed,
 };
 
 /// Lines that wait for a disk which takes none, at most [bytes].
@@ -70,6 +72,8 @@ pub struct Recovered {
     pub entries: u64,
     /// Index of the last decision that it tells of.
     pub index: u64,
+    /// The last end of each other node's log that it bears witness for, with the life in which that was said.
+    pub witnessed: BTreeMap<u16, (u64, Head)>,
     /// What a crash left behind the last whole line, and was cut off [bytes].
     pub cut_bytes: u64,
     /// The BLAKE3 hash of that.
@@ -125,7 +129,7 @@ impl<D: Disk> AuditLog<D> {
     fn recover(&mut self) -> Result<Recovered, AuditLogError> {
         let key = self.signer.public();
         let mut chain = Chain::new(BufReader::new(Reading { disk: &mut self.disk, at: 0 }), Some(&key));
-        let mut index = 0;
+        let (mut index, mut known) = (0, BTreeMap::new());
         let damage = loop {
             match chain.next() {
                 Ok(Some(Line { event: Event::Opened { signer, .. }, .. })) if signer != key => {
@@ -134,6 +138,7 @@ impl<D: Disk> AuditLog<D> {
                 }
                 Ok(Some(line)) => {
                     index = index_of(&line.event).unwrap_or(index);
+                    known.extend(witnessed(&line.event).map(|(node, life, head)| (node, (life, head))));
                     self.signed = matches!(line.event, Event::Signed { .. });
                 }
                 Ok(None) => break None,
@@ -158,7 +163,7 @@ impl<D: Disk> AuditLog<D> {
             cut_off.map_err(|error| self.failed(error))?;
         }
         let (cut_bytes, cut_hash) = (cut.len() as u64, blake3::hash(&cut).to_string());
-        Ok(Recovered { entries: self.entries, index, cut_bytes, cut_hash })
+        Ok(Recovered { entries: self.entries, index, witnessed: known, cut_bytes, cut_hash })
     }
 
     /// What stands behind the last whole line: no more than a crash can have left there.

@@ -183,21 +183,25 @@ fn start_local(count: u16, args: &ClusterRunArgs, talk: &Talk) -> Result<Local, 
 
 /// Servers that are named on the command line or in a file.
 fn listed(text: &str) -> Result<Vec<Address>, Exit> {
-    let file = std::fs::File::open(text);
-    let in_file = file.is_ok();
-    let list = file.map_or_else(
-        |_| Ok(text.to_owned()),
-        |file| {
-            let mut list = String::new();
-            file.take(trust::FILE_MAX).read_to_string(&mut list).map(|_| list)
-        },
-    );
     let wrong = |what: String| {
         let remedy = "name servers as KEY@ADDRESS, or in a file with a public key and an address in each line";
         complain(&format!("--nodes: {what}"), remedy);
         Exit::WrongInput
     };
-    let list = list.map_err(|error| wrong(format!("{text}: {error}")))?;
+    let unreadable = |error: std::io::Error| wrong(format!("{text}: {error}"));
+    let (list, in_file) = match std::fs::File::open(text) {
+        Ok(file) => {
+            let mut list = String::new();
+            file.take(trust::FILE_MAX + 1).read_to_string(&mut list).map_err(unreadable)?;
+            (list, true)
+        }
+        // A list of servers is no name of a file, and may be longer than one can be.
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return Err(unreadable(error)),
+        Err(_) => (text.to_owned(), false),
+    };
+    if list.len() as u64 > trust::FILE_MAX {
+        return Err(wrong(format!("more than {} bytes: is {text} a list of servers?", trust::FILE_MAX)));
+    }
     let named = launch::read_list(&list, in_file).map_err(wrong)?;
     named.into_iter().map(|(key, at)| Ok(Address { key, address: serve::address(&at)? })).collect()
 }

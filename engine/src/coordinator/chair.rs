@@ -344,7 +344,10 @@ impl Machine {
             Fault::Node { .. } | Fault::Malformed { .. } => Then::Stop,
             Fault::Pair { .. } => {
                 let retried = |decision: &&Decision| {
-                    decision.step == step && matches!(decision.verdict, Verdict::Undo { then: Then::Retry, .. })
+                    let cause = |verdict: &Verdict| {
+                        matches!(verdict, Verdict::Undo { cause: Cause::Entry(Fault::Pair { .. }), then: Then::Retry })
+                    };
+                    decision.step == step && cause(&decision.verdict)
                 };
                 let retries = self.chain.log.values().rev().take_while(retried).count();
                 if retries < RETRIES_MAX { Then::Retry } else { Then::Stop }
@@ -427,6 +430,8 @@ impl Machine {
 
     fn refuse_copy(&mut self, step: u64, why: String) {
         self.outputs.push(Output::Record(AuditEvent::UnsoundCopy { step, why }));
+        // Steps waited for it, and need not wait for the next one to be begun.
+        self.consider_again();
     }
 
     /// Whatever was not answered.

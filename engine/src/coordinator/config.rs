@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     account::Totals,
     decision::{CopyRecord, Decision, Hash, Head},
-    offence::{OFFENCES_MAX, Offence},
+    offence::{OFFENCES_MAX, Offence, WHAT_BYTES_MAX},
 };
 use crate::wire::{Epoch, Incarnation, NodeId};
 
@@ -149,6 +149,13 @@ impl Config {
         self.troubles.len() >= TROUBLES_MAX
     }
 
+    /// Whether what is said for people keeps its limits: it is written down on one line.
+    fn has_short_texts(&self) -> bool {
+        let texts =
+            self.isolated.values().chain(&self.troubles).chain(self.offences.iter().map(|offence| &offence.what));
+        texts.map(String::len).max().unwrap_or(0) <= WHAT_BYTES_MAX
+    }
+
     /// Whether the parts fit each other: a configuration is checked before it is proposed and when it is taken in.
     #[must_use]
     pub fn is_sound(&self) -> bool {
@@ -172,6 +179,7 @@ impl Config {
             && self.log.len() <= LOG_MAX
             && self.troubles.len() <= TROUBLES_MAX
             && self.offences.len() <= OFFENCES_MAX
+            && self.has_short_texts()
             && self.restart.step <= self.head.step
             && self.next_boundary > self.head.step
             && chained

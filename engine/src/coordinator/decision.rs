@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     account::{Fault, Totals},
-    offence::Offence,
+    offence::{Offence, WHAT_BYTES_MAX},
 };
 use crate::{
     audit::Breach,
@@ -186,6 +186,14 @@ impl Decision {
     #[must_use]
     pub fn hash(&self) -> Hash {
         Hash::of(self)
+    }
+
+    /// Whether what is said for people keeps its limits.
+    pub(super) fn has_short_texts(&self) -> bool {
+        match &self.verdict {
+            Verdict::Undo { cause: Cause::Offence(offence), .. } => offence.what.len() <= WHAT_BYTES_MAX,
+            _ => true,
+        }
     }
 
     /// The last step that stays.

@@ -27,6 +27,8 @@ pub(super) struct Work {
     voted: Option<u64>,
     /// The copy that the buddy has.
     copied: Option<CopyShare>,
+    /// Who sent something that cannot be used here, and what: until it can be said.
+    pub(super) grievance: Option<(NodeId, String)>,
     /// Whether a step was undone: then nothing happens any more in this epoch.
     pub(super) undone: bool,
 }
@@ -69,6 +71,7 @@ impl Machine {
             self.stop_if_over();
             return;
         }
+        self.complain();
         let next = self.work.next;
         if self.work.voted != Some(next) && self.work.outcomes.contains_key(&next) {
             self.work.voted = Some(next);
@@ -155,6 +158,7 @@ impl Machine {
             (decision.verdict.is_commit() && !voted, "it counts, and this node has not voted for the step"),
             (!decision.copy.iter().all(newer), "its copy is older than the last one"),
             (decision.boundary.is_some() && self.work.started > decision.step, "its boundary was not announced"),
+            (!decision.has_short_texts(), "its texts are too long"),
         ]
         .into_iter()
         .find_map(|(wrong, what)| wrong.then_some(what))

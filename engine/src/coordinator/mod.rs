@@ -17,8 +17,9 @@
 //!
 //! * *One decision for each place of the chain in an epoch*: only the coordinator of the epoch, in one life, writes them, one at a time.
 //! * *What anybody was told survives*: it was stored by a majority of the replicas before. A successor needs promises of a majority,
-//!   which has at least one replica in common with it; a replica that has promised stores nothing more of the epoch. So the longest log
-//!   among the promises ends at or after the last decision that was told, and the new epoch begins there. What was stored and not
+//!   which has at least one replica in common with it; a replica that has promised stores nothing more of the epoch. So what is stored
+//!   by any of those that promise, as far as one follows the other, ends at or after the last decision that was told, and the new epoch
+//!   begins there. What was stored and not
 //!   decided may be carried on too: nobody was told otherwise.
 //! * *One successor*: a proposer that finds one accepted proposes it again. Replicas forget everything when they die, and their next
 //!   life is no replica of that epoch: so of 2F + 1 replicas, F may die in each epoch.

@@ -17,8 +17,10 @@ use crate::wire::{Epoch, NodeId};
 
 /// Bytes of what is said of an offence.
 pub const WHAT_BYTES_MAX: usize = 512;
-/// Offences that a configuration remembers.
-pub(super) const OFFENCES_MAX: usize = 16;
+/// Offences that a configuration remembers: one of each member, and as many again.
+pub(super) const OFFENCES_MAX: usize = 2 * NODES_MAX;
+/// Different members that one may accuse between two copies; who accuses one more goes itself.
+const ACCUSED_MAX: usize = 2;
 /// How often the time for which nothing may move is doubled, when new epochs change nothing.
 const DOUBLINGS_MAX: u32 = 4;
 
@@ -31,6 +33,8 @@ pub struct Offence {
     pub by: NodeId,
     /// What it was, for people.
     pub what: String,
+    /// Whether it follows from what all members said of themselves, and is not the word of one.
+    pub seen: bool,
 }
 
 impl std::fmt::Display for Offence {
@@ -92,24 +96,28 @@ pub(super) enum Stall {
 }
 
 impl Machine {
-    /// This node was sent something that it cannot use: it accuses the sender instead of voting on the step that it is at.
+    /// This node was sent something that it cannot use: it accuses the sender instead of voting on the next step.
     pub(super) fn take_offence(&mut self, epoch: Epoch, of: NodeId, what: String) {
         let member = self.config.as_ref().is_some_and(|config| config.incarnation(of).is_some());
         if epoch != self.epoch || !member || of == self.me || self.work.undone {
             return;
         }
+        self.work.grievance.get_or_insert_with(|| (of, shortened(what)));
+    }
+
+    /// Accuses as soon as there is a step to be voted on that this node has not voted for.
+    pub(super) fn complain(&mut self) {
         let next = self.work.next;
-        let step = if matches!(self.work.outcomes.get(&next), Some(Vote::Yes(_))) { next + 1 } else { next };
-        let open = matches!(self.work.outcomes.get(&step), None | Some(Vote::Held { .. }));
-        if open {
-            self.say(step, Vote::Accuses { of, what: shortened(what) });
+        let open = matches!(self.work.outcomes.get(&next), None | Some(Vote::Held { .. }));
+        if let Some((of, what)) = self.work.grievance.clone().filter(|_| open) {
+            self.say(next, Vote::Accuses { of, what });
         }
     }
 
     /// The accusation that a step is undone for: the same, whoever was heard first of those that are known.
     pub(super) fn accusation(&self) -> Option<Offence> {
         let accuses = |(&by, vote): (&NodeId, &Vote)| match vote {
-            Vote::Accuses { of, what } => Some(Offence { of: *of, by, what: shortened(what.clone()) }),
+            Vote::Accuses { of, what } => Some(Offence { of: *of, by, what: shortened(what.clone()), seen: false }),
             _ => None,
         };
         self.chair.as_ref()?.votes.iter().filter_map(accuses).min()
@@ -118,14 +126,18 @@ impl Machine {
     /// What follows an accusation.
     pub(super) fn after_offence(&self, offence: &Offence) -> Then {
         let config = self.current();
-        let known =
-            config.offences.iter().any(|earlier| earlier.of == offence.of) && !self.plants(Planted::AccusedStays);
-        let spent = config.believed.contains(&offence.by) && !self.plants(Planted::AccusersAlwaysBelieved);
+        // Slander and bad luck do not add up.
+        let same = |earlier: &Offence| earlier.of == offence.of && earlier.seen == offence.seen;
+        let known = config.offences.iter().any(same) && !self.plants(Planted::AccusedStays);
+        let earlier = config.offences.iter().filter(|earlier| earlier.by == offence.by && !earlier.seen);
+        let others: BTreeSet<NodeId> = earlier.map(|earlier| earlier.of).filter(|of| *of != offence.of).collect();
+        let slanders = others.len() >= ACCUSED_MAX || (known && config.believed.contains(&offence.by));
+        let spent = slanders && !offence.seen && !self.plants(Planted::AccusersAlwaysBelieved);
         // Who accuses a stranger, or itself in a vote, says nothing about anybody else.
         let sound = config.incarnation(offence.of).is_some() && (offence.of != offence.by || offence.by == self.me);
         if config.members.len() == 1 {
             Then::Stop
-        } else if !sound || (known && spent) {
+        } else if !sound || spent {
             Then::Isolate(offence.by)
         } else if known {
             Then::Isolate(offence.of)
@@ -154,7 +166,7 @@ impl Machine {
         let config = self.current();
         let earlier = config.offences.iter().filter(|_| config.copy.step == copy_step).cloned();
         let own = match self.work.outcomes.get(&self.work.next) {
-            Some(Vote::Accuses { of, what }) => Some(Offence { of: *of, by: self.me, what: what.clone() }),
+            Some(Vote::Accuses { of, what }) => Some(Offence { of: *of, by: self.me, what: what.clone(), seen: false }),
             _ => None,
         };
         let new = self.found.offence.clone().or(decided.cloned()).or(own);
@@ -165,11 +177,22 @@ impl Machine {
         all
     }
 
-    /// A decision that its coordinator cannot have made: it is accused to the other replicas, by one of them.
+    /// Somebody wrote what the protocol does not allow. A replica has the epoch changed; another member stands still, and is seen to wait.
+    /// Who is no member is not heard, and nothing follows.
     pub(super) fn object_to(&mut self, from: NodeId, what: String) {
-        assert_ne!(from, self.me, "{what}");
-        if !self.found.something() {
-            self.offended_again(Offence { of: from, by: self.me, what: shortened(what) });
+        let member = self.config.as_ref().is_some_and(|config| config.incarnation(from).is_some());
+        if from == self.me {
+            self.found.trouble.get_or_insert(shortened(what));
+        } else if member && !self.found.something() {
+            self.offended_again(Offence { of: from, by: self.me, what: shortened(what), seen: false });
+        }
+    }
+
+    /// What this node says of how far it is. Who objects goes no further, and waits for the one that it objects to.
+    pub(super) fn standing_told(&self) -> Standing {
+        match &self.found.offence {
+            Some(offence) => Standing { progress: 0, at: (self.work.next, 0), waits_for: vec![offence.of] },
+            None => self.standing.clone(),
         }
     }
 
@@ -184,7 +207,7 @@ impl Machine {
         let Some(stall) = self.stall() else { return };
         // A coordinator that keeps something back itself gets a second chance like everybody, and leaves after that.
         if let Stall::By(of, what) = &stall {
-            self.offended_again(Offence { of: *of, by: self.me, what: what.clone() });
+            self.offended_again(Offence { of: *of, by: self.me, what: what.clone(), seen: true });
         }
         self.found.stall = Some(stall);
     }
@@ -195,34 +218,40 @@ impl Machine {
         let patience_ns = (1 + rank) * (self.options.stall_ns << config.stalls.min(DOUBLINGS_MAX));
         let under_way = self.work.started >= self.work.next && !self.work.undone && !self.chain.is_stopped();
         let waits = !self.standing.waits_for.is_empty();
-        if config.members.len() == 1 || !(under_way || waits) || self.now.since(self.moved) <= patience_ns {
+        if config.members.len() == 1 {
             return None;
         }
         let mut standings: BTreeMap<NodeId, &Standing> = BTreeMap::from([(self.me, &self.standing)]);
+        let mut still: BTreeSet<NodeId> = BTreeSet::from([self.me]);
+        still.retain(|_| self.now.since(self.moved) > patience_ns);
         for node in config.nodes().filter(|node| *node != self.me) {
             let peer = self.peers.get(&node)?;
-            if self.now.since(peer.moved) <= patience_ns {
-                return None;
-            }
+            still.extend((self.now.since(peer.moved) > patience_ns).then_some(node));
             standings.insert(node, &peer.standing);
         }
-        Some(Self::who_keeps_back(&standings))
+        let all_still = still.len() == standings.len();
+        match Self::who_keeps_back(&standings, &still) {
+            Some((one, what)) => Some(Stall::By(one, what)),
+            None => (all_still && (under_way || waits)).then_some(Stall::Unnamed),
+        }
     }
 
-    /// Of nodes that all stand still, the one that is ahead of those that have come least far and wait for it, if there is one: what
-    /// they need it has behind it.
-    pub(super) fn who_keeps_back(standings: &BTreeMap<NodeId, &Standing>) -> Stall {
-        let waiting = standings.iter().filter(|(_, standing)| !standing.waits_for.is_empty());
-        let Some(last) = waiting.clone().map(|(_, standing)| standing.at).min() else { return Stall::Unnamed };
-        let waiting = waiting.filter(|(_, standing)| standing.at == last);
+    /// Of those that have come least far all wait, and stand still: the one that they wait for and that is ahead of them, if it is one.
+    /// What they need it has behind it, whatever it says that it is doing now.
+    fn who_keeps_back(standings: &BTreeMap<NodeId, &Standing>, still: &BTreeSet<NodeId>) -> Option<(NodeId, String)> {
+        let last = standings.values().map(|standing| standing.at).min()?;
+        let waiting = standings.iter().filter(|(_, standing)| standing.at == last);
+        if !waiting.clone().all(|(node, standing)| still.contains(node) && !standing.waits_for.is_empty()) {
+            return None;
+        }
         let ahead = |node: &&NodeId| standings.get(node).is_some_and(|standing| standing.at > last);
         let wanted: BTreeSet<NodeId> =
             waiting.clone().flat_map(|(_, standing)| &standing.waits_for).filter(ahead).copied().collect();
         let mut wanted = wanted.into_iter();
-        let (Some(one), None) = (wanted.next(), wanted.next()) else { return Stall::Unnamed };
+        let (Some(one), None) = (wanted.next(), wanted.next()) else { return None };
         let waiting = waiting.filter(|(_, standing)| standing.waits_for.contains(&one));
         let waiting: Vec<String> = waiting.map(|(node, _)| node.to_string()).collect();
-        Stall::By(one, format!("it keeps back what {} waits for", waiting.join(", ")))
+        Some((one, format!("it keeps back what {} waits for", waiting.join(", "))))
     }
 
     /// A member said how far it is.
@@ -250,15 +279,18 @@ mod tests {
     type Case<'a> = (u16, u64, &'a [u16]);
 
     fn named(cases: &[Case<'_>]) -> Option<NodeId> {
+        named_while(cases, &[])
+    }
+
+    fn named_while(cases: &[Case<'_>], moving: &[u16]) -> Option<NodeId> {
         let standing = |(node, step, waits): &Case<'_>| {
             let waits_for = waits.iter().map(|&node| NodeId(node)).collect();
             (NodeId(*node), Standing { progress: 7, at: (*step, 0), waits_for })
         };
         let standings: BTreeMap<NodeId, Standing> = cases.iter().map(standing).collect();
-        match Machine::who_keeps_back(&standings.iter().map(|(node, standing)| (*node, standing)).collect()) {
-            Stall::By(node, _) => Some(node),
-            Stall::Unnamed => None,
-        }
+        let all: BTreeMap<NodeId, &Standing> = standings.iter().map(|(node, standing)| (*node, standing)).collect();
+        let still = all.keys().copied().filter(|node| !moving.contains(&node.0)).collect();
+        Machine::who_keeps_back(&all, &still).map(|(node, _)| node)
     }
 
     #[test]
@@ -270,6 +302,10 @@ mod tests {
         assert_eq!(named(&[(1, 5, &[2, 3]), (2, 6, &[1]), (3, 6, &[1])]), None, "two may be meant");
         assert_eq!(named(&[(1, REST, &[]), (2, REST, &[])]), None, "nobody is waited for");
         assert_eq!(named(&[(1, 5, &[9]), (2, REST, &[])]), None, "a stranger is nobody");
+        let kept = [(1, 5, &[3][..]), (2, 5, &[3]), (3, 6, &[])];
+        assert_eq!(named_while(&kept, &[3]), Some(NodeId(3)), "what it pretends to do now changes nothing");
+        assert_eq!(named_while(&kept, &[2]), None, "one of them may be about to go on");
+        assert_eq!(named(&[(1, 5, &[3]), (2, 5, &[]), (3, 6, &[])]), None, "who does not wait is at work");
     }
 
     #[test]

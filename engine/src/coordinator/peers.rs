@@ -8,6 +8,9 @@ use crate::wire::{Epoch, Incarnation, NodeId, Time};
 /// Beats that may be missed before a peer is no longer said to be heard.
 const BEATS_HEARD: u64 = 8;
 
+/// Epochs that a node may have missed and still believe that they were.
+const EPOCHS_MISSED_MAX: u32 = 1 << 20;
+
 /// What is known of another node.
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
@@ -70,6 +73,13 @@ impl Machine {
     /// A letter whose sender is known to be alive: those of other epochs say nothing but where their senders are.
     pub(super) fn hear(&mut self, from: NodeId, life: Incarnation, letter: Letter) {
         let Letter { epoch, body, .. } = letter;
+        if self.config.as_ref().is_some_and(|config| config.isolated.contains_key(&from)) {
+            // Who was left out for what it did is told so, and not heard.
+            if epoch < self.epoch && matches!(body, Body::Beat { .. }) {
+                self.help_up(from, life);
+            }
+            return;
+        }
         match body {
             Body::Beat { index, granted, hears, standing } => {
                 self.hear_beat((from, life), epoch, index, granted, hears);
@@ -166,27 +176,30 @@ impl Machine {
         if !newer || !config.has(self.me, self.life) {
             return;
         }
-        if self.may_follow(&config) {
+        if self.may_follow(&config) && self.can_begin(&config) {
             self.install(config);
         } else {
             self.object_to(from, format!("{} begins with a chain that is not this one", config.epoch));
         }
     }
 
+    /// Whether this node keeps what it is given to begin with.
+    fn can_begin(&self, config: &Config) -> bool {
+        let step = config.restart.step;
+        let kept = |owner: NodeId| {
+            step == 0 || self.copies.contains(&(owner, step)) || (owner == self.me && self.snapshots.contains(&step))
+        };
+        config.adoption.iter().filter(|(_, adopter)| **adopter == self.me).all(|(owner, _)| kept(*owner))
+    }
+
     /// Whether a configuration can be a later one of this run: it holds every decision that counts here.
-    fn may_follow(&self, config: &Config) -> bool {
+    pub(super) fn may_follow(&self, config: &Config) -> bool {
         let head = self.chain.head;
         let same = |decision: &super::Decision| {
             self.chain.log.get(&decision.index).is_none_or(|known| known.hash() == decision.hash())
         };
         let at_end = config.head.index > head.index || config.head == head;
-        let mine = config.adoption.iter().filter(|(_, adopter)| **adopter == self.me);
-        let kept = |owner: NodeId, step: u64| {
-            step == 0 || self.copies.contains(&(owner, step)) || (owner == self.me && self.snapshots.contains(&step))
-        };
-        let can_begin = mine.into_iter().all(|(owner, _)| kept(*owner, config.restart.step));
-        can_begin
-            && config.epoch < Epoch(u32::MAX)
+        config.epoch < Epoch(u32::MAX)
             && config.is_sound()
             && config.head.index >= head.index
             && at_end
@@ -194,7 +207,9 @@ impl Machine {
     }
 
     fn hear_expelled(&mut self, epoch: Epoch) {
-        if epoch > self.epoch {
+        // An epoch beyond is made up.
+        let near = (self.epoch.0 + 1..self.epoch.0.saturating_add(EPOCHS_MISSED_MAX)).contains(&epoch.0);
+        if near {
             self.leave(epoch);
         }
     }
@@ -233,7 +248,7 @@ impl Machine {
         let hears = self.hears();
         let body = match &self.config {
             Some(_) => {
-                let standing = self.standing.clone();
+                let standing = self.standing_told();
                 Body::Beat { index: self.chain.head.index, granted: self.granted, hears, standing }
             }
             None => Body::Join { granted: self.granted, hears },

@@ -7,13 +7,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Ballot, Body, Cause, Config, CopyRecord, Decision, Head, LOG_MAX, Machine, Output, Report, Then, Verdict,
-    member::COPIES_MAX, offence::Offence, planted::Planted, replica::ROUNDS_MAX, replicas_of,
+    Ballot, Body, Cause, Config, CopyRecord, Decision, Head, LOG_MAX, Machine, NODES_MAX, Output, Report, Then,
+    Verdict,
+    member::COPIES_MAX,
+    offence::{Offence, shortened},
+    planted::Planted,
+    replica::ROUNDS_MAX,
+    replicas_of,
 };
 use crate::wire::{Epoch, Incarnation, NodeId, Time};
 
 /// Waiting times double with each attempt, up to this often.
 const DOUBLINGS_MAX: u32 = 4;
+
+/// Decisions by which another replica may be ahead.
+const AHEAD_MAX: u64 = 4;
 
 /// An attempt to choose the successor.
 #[derive(Clone, Debug)]
@@ -181,7 +189,9 @@ impl Machine {
     }
 
     pub(super) fn hear_report(&mut self, (from, life): (NodeId, Incarnation), ballot: Ballot, report: Report) {
-        let fits = report.copies.len() <= COPIES_MAX && report.snapshots.len() <= COPIES_MAX;
+        let fits = report.copies.len() <= COPIES_MAX
+            && report.snapshots.len() <= COPIES_MAX
+            && report.hears.len() <= NODES_MAX;
         let Some(bid) = self.bid.as_mut().filter(|bid| bid.ballot == ballot && fits) else { return };
         bid.reports.insert(from, (life, report));
         self.propose_if_ready();
@@ -196,7 +206,8 @@ impl Machine {
     ) {
         let is_replica = self.current().replicas.contains(&from) && log.len() <= LOG_MAX + 1;
         let asked = self.bid.as_ref().is_some_and(|bid| bid.ballot == ballot);
-        if asked && is_replica && from != self.me && self.contradicts(&log) {
+        let next = accepted.as_ref().is_none_or(|(_, config)| self.may_be_next(config));
+        if asked && is_replica && from != self.me && (!next || self.contradicts(&log)) {
             // Nothing can be built on it; there are other replicas.
             self.object_to(from, "it promises with a chain that is not this one".to_owned());
             return;
@@ -212,7 +223,20 @@ impl Machine {
     fn contradicts(&self, log: &[Decision]) -> bool {
         let known = |index: u64| self.chain.log.get(&index).or_else(|| self.chain.stored.get(&index));
         let other = |decision: &Decision| known(decision.index).is_some_and(|known| known.hash() != decision.hash());
-        log.iter().any(other)
+        // Nobody is far ahead: without the vote of this node nothing counts.
+        let ahead = |decision: &Decision| decision.index > self.chain.head.index;
+        let strange = |decision: &Decision| {
+            let here = decision.epoch == self.epoch && decision.config == self.config_hash;
+            ahead(decision) && (!here || decision.index > self.chain.head.index + AHEAD_MAX)
+        };
+        log.iter().any(|decision| other(decision) || strange(decision))
+    }
+
+    /// Whether a configuration can be the successor of this one.
+    pub(super) fn may_be_next(&self, config: &Config) -> bool {
+        Some(config.epoch.0) == self.epoch.0.checked_add(1)
+            && config.parent == self.config_hash
+            && self.may_follow(config)
     }
 
     fn propose_if_ready(&mut self) {
@@ -232,7 +256,10 @@ impl Machine {
             self.give_up_bid();
             return;
         };
-        assert!(config.is_sound(), "{}: {config:?}", self.me);
+        if !config.is_sound() {
+            self.give_up_bid();
+            return;
+        }
         if let Some(bid) = &mut self.bid {
             bid.proposed = Some(config);
         }
@@ -286,7 +313,7 @@ impl Machine {
         let (restart, adoption) = from_copy.or_else(|| may_start_over.then(|| self.start_over(&members)))?;
         let nodes: Vec<NodeId> = members.iter().map(|(node, _)| *node).collect();
         let coordinator = if nodes.contains(&self.me) { self.me } else { *nodes.first()? };
-        let trouble = self.found.trouble.clone();
+        let trouble = self.found.trouble.clone().map(shortened);
         let offences = self.remembered_offences(base.copy.step, base.offence(self.epoch));
         let config = self.current();
         let earlier = config.troubles.iter().filter(|_| trouble.is_some());
@@ -360,7 +387,9 @@ impl Machine {
             isolated.insert(*node, cause.to_string());
         }
         let offences = base.offence(self.epoch).into_iter().chain(&self.found.offence);
-        believed.extend(offences.filter(|offence| isolated.contains_key(&offence.of)).map(|offence| offence.by));
+        let spent = offences.filter(|offence| isolated.contains_key(&offence.of) && !offence.seen);
+        believed.extend(spent.map(|offence| offence.by));
+        isolated.values_mut().for_each(|why| *why = shortened(std::mem::take(why)));
         (isolated, believed)
     }
 

@@ -195,3 +195,63 @@ fn a_changed_decision_has_another_hash() {
     assert_eq!(chain[1].previous, chain[0].hash());
     assert_ne!(chain[1].previous, changed.hash());
 }
+
+#[test]
+fn an_accusation_waits_until_there_is_a_step_that_was_not_voted_for() {
+    let mut table = Table::of(3);
+    table.tell(NodeId(0), Input::Grant { up_to: 1 });
+    table.settle();
+    let epoch = table.machines[&NodeId(1)].epoch();
+    let what = || "it cannot be read".to_owned();
+
+    // Nothing is under way, and everything so far was voted for.
+    table.tell(NodeId(1), Input::Offended { epoch, of: NodeId(2), what: what() });
+    table.settle();
+    table.wait(1_000);
+
+    let config = table.machines[&NodeId(0)].config().expect("a member");
+    assert!(config.epoch > epoch, "another epoch was begun");
+    let (of, by) = (NodeId(2), NodeId(1));
+    assert_eq!(config.offences, [Offence { of, by, what: what(), seen: false }]);
+    assert_eq!(config.members.len(), 3, "once is forgiven");
+}
+
+#[test]
+fn what_somebody_says_who_is_no_member_leaves_nobody_out_and_ends_nothing() {
+    let mut table = Table::of(4);
+    table.tell(NodeId(0), Input::Grant { up_to: 2 });
+    table.settle();
+    let forged = |table: &Table| {
+        let config = table.machines[&NodeId(0)].config().expect("a member").clone();
+        // A chain of its own.
+        let head = Head { index: 0, step: 0, root: 1, hash: Hash::default() };
+        Letter {
+            branch: 0,
+            epoch: config.epoch,
+            to: None,
+            body: Body::Begin(Box::new(Config { epoch: Epoch(config.epoch.0 + 5), head, ..config })),
+        }
+    };
+    table.dead.insert(NodeId(3));
+    table.wait(3_000);
+    let before = table.machines[&NodeId(0)].config().expect("a member").clone();
+    assert!(before.incarnation(NodeId(3)).is_none(), "node 3 was left out");
+    let letter = Box::new(forged(&table));
+    for node in [NodeId(0), NodeId(1), NodeId(2)] {
+        table.tell(node, Input::Message { from: NodeId(3), incarnation: Incarnation(1), letter: letter.clone() });
+    }
+    table.settle();
+    table.wait(2_000);
+
+    let after = table.machines[&NodeId(0)].config().expect("a member");
+    assert_eq!((after.epoch, &after.isolated), (before.epoch, &before.isolated));
+    // One that remembers nothing is asked to believe it, too.
+    let (roster, judge) = ((0..4).map(NodeId).collect(), Box::new(Lenient));
+    let me = (NodeId(2), Incarnation(2));
+    let mut newcomer = Machine::joining(me, genesis(4), roster, judge, Options::default(), table.now);
+    let config = Config { members: vec![me], replicas: vec![me.0], coordinator: me.0, ..before };
+    let body = Body::Begin(Box::new(Config { adoption: BTreeMap::new(), ..config }));
+    let letter = Box::new(Letter { branch: 0, epoch: Epoch(9), to: None, body });
+    newcomer.step(table.now, Input::Message { from: NodeId(3), incarnation: Incarnation(1), letter });
+    assert!(newcomer.config().is_none(), "it asks to be taken in all the same");
+}

@@ -55,6 +55,11 @@ impl<T: Transport> Member<T> {
     /// A block of a step, for the partition: now, or when its epoch begins here.
     pub(super) fn take_block(&mut self, from: NodeId, tag: Tag, bytes: Vec<u8>, now: Time) {
         let epoch = self.machine.epoch();
+        let member = self.machine.config().is_some_and(|config| config.incarnation(from).is_some());
+        if !(member && tag.epoch == epoch || self.has_place(from) && tag.epoch > epoch) {
+            tracing::debug!("{}: {from} is no member of {}", self.me, tag.epoch);
+            return;
+        }
         if tag.epoch > epoch {
             if self.future.iter().filter(|(sender, ..)| *sender == from).count() < FUTURE_BLOCKS_MAX {
                 self.future.push((from, tag, bytes));
@@ -63,9 +68,7 @@ impl<T: Transport> Member<T> {
             }
             return;
         }
-        if let Some(partition) = self.partition.as_mut().filter(|_| tag.epoch == epoch)
-            && !self.offended
-        {
+        if let Some(partition) = self.partition.as_mut().filter(|_| self.offended.is_none()) {
             self.moved += 1;
             if let Err(offence) = partition.take(from, tag, bytes) {
                 self.accuse(offence, now);
@@ -75,15 +78,18 @@ impl<T: Transport> Member<T> {
 
     /// Nothing more can be computed in this epoch, and whose fault that is. It has proved who it is: its own code or memory is at fault.
     pub(super) fn accuse(&mut self, offence: Offence, now: Time) {
+        if self.offended.is_some() {
+            return;
+        }
         let Offence { from: of, what, block } = &offence;
         let hash = blake3::hash(block);
         let what = format!("it sent {} bytes (BLAKE3 {hash}) that cannot be used: {what}", block.len());
         self.remark(format!("{of}: {what}"));
         let epoch = self.machine.epoch();
-        if self.evidence.len() < EVIDENCE_MAX && !self.offended {
-            self.evidence.push(Evidence { epoch, of: *of, block: offence.block });
+        if self.evidence.len() < EVIDENCE_MAX {
+            self.evidence.push(Evidence { epoch, of: *of, block: block.clone() });
         }
-        self.offended = true;
+        self.offended = Some((*of, self.machine.committed() + 1));
         self.tell(Input::Offended { epoch, of: offence.from, what }, now);
     }
 

@@ -94,8 +94,8 @@ pub struct Member<T> {
     at: Option<Task>,
     snapshots: BTreeMap<u64, Snapshot>,
     copies: BTreeMap<(NodeId, u64), Snapshot>,
-    /// Whether somebody sent what cannot be used: nothing more is computed in this epoch.
-    offended: bool,
+    /// Who sent what cannot be used, and the step of that time: nothing more is computed in this epoch.
+    offended: Option<(NodeId, u64)>,
     /// The blocks that were it, for the owner.
     evidence: Vec<Evidence>,
     /// Counts whatever moves.
@@ -206,7 +206,7 @@ impl<T: Transport> Member<T> {
             at: None,
             snapshots: BTreeMap::new(),
             copies: BTreeMap::new(),
-            offended: false,
+            offended: None,
             evidence: Vec::new(),
             moved: 0,
             stood: Standing::default(),

@@ -64,7 +64,7 @@ impl<T: Transport> Member<T> {
         self.transport.cancel_before(config.epoch);
         self.tasks.clear();
         self.at = None;
-        self.offended = false;
+        self.offended = None;
         self.stood = Standing::default();
         self.copying = None;
         self.here = None;

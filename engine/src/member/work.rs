@@ -21,7 +21,7 @@ impl<T: Transport> Member<T> {
             partition.abandon_count();
             self.at = None;
         }
-        if self.at.is_some() || self.offended {
+        if self.at.is_some() || self.offended.is_some() {
             return;
         }
         let Some(task) = self.tasks.pop_front().or(counts.map(Task::Count)) else { return };
@@ -47,7 +47,7 @@ impl<T: Transport> Member<T> {
 
     /// Whether there is more to do.
     pub(super) fn work(&mut self, now: Time) -> bool {
-        let may = self.at.is_some() && !self.offended;
+        let may = self.at.is_some() && self.offended.is_none();
         let Some(partition) = self.partition.as_mut().filter(|_| may) else { return false };
         let progress = partition.work();
         self.spent.phases.add_all(&partition.take_phases());
@@ -71,7 +71,8 @@ impl<T: Transport> Member<T> {
         let progress = self.moved.wrapping_add(self.transport.parts_received());
         let buddy = self.machine.config().and_then(|config| config.buddy(self.me));
         let copying = self.copying.as_ref().zip(buddy).map(|((_, copy), buddy)| ((copy.step, u16::MAX), vec![buddy]));
-        let waits = self.partition.as_ref().and_then(Partition::waits_for).or(copying);
+        let offended = self.offended.map(|(of, step)| ((step, 0), vec![of]));
+        let waits = offended.or(self.partition.as_ref().and_then(Partition::waits_for)).or(copying);
         let rest = Standing { progress, ..Standing::default() };
         let standing = waits.map_or(rest, |(at, waits_for)| Standing { progress, at, waits_for });
         if self.stood != standing {
@@ -135,7 +136,9 @@ impl<T: Transport> Member<T> {
 
     pub(super) fn begins_at_once(&self) -> bool {
         let free = self.at.is_none() || self.counts_in_vain();
-        free && !self.offended && self.partition.is_some() && (!self.tasks.is_empty() || self.may_count().is_some())
+        free && self.offended.is_none()
+            && self.partition.is_some()
+            && (!self.tasks.is_empty() || self.may_count().is_some())
     }
 
     /// Whether a count is under way that nobody waits for any more. It may never end: others may have left it out.

@@ -122,7 +122,7 @@ impl<D: Disk> Journal<D> {
             open: None,
             written_at: stamp.now,
             found_index: found.index,
-            heard: BTreeMap::new(),
+            heard: found.witnessed.into_iter().map(Heard::before).collect(),
             tell: false,
             told: 0,
             closed: false,
@@ -350,6 +350,11 @@ impl<D: Disk> Journal<D> {
 }
 
 impl Heard {
+    /// What stands in the log already.
+    fn before((node, (life, head)): (u16, (u64, Head))) -> (NodeId, Self) {
+        (NodeId(node), Self { life, head, written: true })
+    }
+
     fn entry(&mut self, node: NodeId) -> Event {
         self.written = true;
         let Head { entry, utc, previous, key, signature } = self.head.clone();
