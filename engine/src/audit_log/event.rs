@@ -47,6 +47,7 @@ pub enum Event {
         /// Who was found to be wrong, and takes no part ever again.
         isolated: Vec<u16>,
         /// What they did, and of what else nodes were accused: for people.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
         why: Vec<String>,
         /// The step from which everybody computes.
         from_step: u64,
