@@ -9,18 +9,21 @@ use serde::{Deserialize, Deserializer};
 pub const SHOWN_MAX: usize = 200;
 
 /// The text on one line, in characters that only stand there: what would not be seen, or would do something, is escaped, and what is
-/// longer than [`SHOWN_MAX`] characters ends in `…`.
+/// longer than [`SHOWN_MAX`] characters then ends in `…`. Shown twice it is the same.
 #[must_use]
 pub fn harmless(text: &str) -> String {
-    let mut shown = String::new();
-    for c in text.chars().take(SHOWN_MAX) {
-        match c {
-            '\'' | '"' | '\\' => shown.push(c),
-            _ => shown.extend(c.escape_debug()),
+    let (mut shown, mut count) = (String::new(), 0);
+    for c in text.chars() {
+        let one = match c {
+            '\'' | '"' | '\\' => c.to_string(),
+            _ => c.escape_debug().to_string(),
+        };
+        count += one.chars().count();
+        if count > SHOWN_MAX {
+            shown.push('…');
+            break;
         }
-    }
-    if text.chars().nth(SHOWN_MAX).is_some() {
-        shown.push('…');
+        shown.push_str(&one);
     }
     shown
 }
@@ -63,7 +66,12 @@ mod tests {
     #[test]
     fn a_text_without_end_is_cut() {
         let shown = harmless(&"\0".repeat(1 << 20));
-        assert_eq!(shown.chars().count(), 2 * SHOWN_MAX + 1);
+        assert_eq!(shown.chars().count(), SHOWN_MAX + 1);
         assert!(shown.ends_with('…'));
+        for length in SHOWN_MAX - 9..SHOWN_MAX + 9 {
+            let text = "a".repeat(length) + "\u{202e}\u{1b}bc";
+            let shown = harmless(&text);
+            assert_eq!(harmless(&shown), shown, "{length}");
+        }
     }
 }
