@@ -12,13 +12,12 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 use emmy::{
     backend::{cpu::Cpu, isa::Isa},
     exchange::{Way, codec::Predictor},
+    member::common_of,
     metrics::{Least, Stopwatch},
     node::{Node, State},
     partition::{
-        Common, Outgoing, Partition, Progress,
-        cuts::{Cuts, Sketch},
-        keys::key,
-        share::Whole,
+        Outgoing, Partition, Progress,
+        share::{owned_by, share_out},
     },
     scenario::{generate, read},
     spawn,
@@ -106,21 +105,12 @@ struct Model {
 impl Model {
     fn new(state: &State, partitions: u16, way: Way, one_way_ns: f64) -> Self {
         let nodes: Vec<NodeId> = (0..partitions).map(NodeId).collect();
-        let bits = state.law.contract.position_bits();
-        let mut keys: Vec<u128> = state.particles.iter().map(|p| key(p.position.0, bits)).collect();
         let shares: Vec<(NodeId, u64)> = nodes.iter().map(|&node| (node, 1)).collect();
-        let cuts = Cuts::by_shares(&[Sketch::of(&mut keys)], &shares);
-        let common = Common::of(&Whole {
-            particles: &state.particles,
-            quanta: state.quanta,
-            law: state.law,
-            splitting: state.splitting,
-            dt: state.clock.dt,
-            rules: state.rules,
-        });
+        let (cuts, owners) = share_out(&state.particles, state.law.contract, &shares);
+        let common = common_of(state);
         let shared = Arc::new(cpu());
         let part = |&node: &NodeId| {
-            let mine = state.particles.iter().filter(|p| cuts.owner(key(p.position.0, bits)) == node).copied();
+            let mine = owned_by(&state.particles, &owners, node);
             let mut part = Partition::new((node, Epoch(0)), &nodes, cuts.clone(), common, mine, Arc::clone(&shared));
             part.evaluate(way);
             part

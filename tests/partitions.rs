@@ -9,12 +9,11 @@ use emmy::{
     contract::Contract,
     exchange::{Way, packing::Packing},
     ledger::Amounts,
+    member::common_of,
     node::{Node, State},
     partition::{
-        Common, Partition, Progress,
-        cuts::{Cuts, Sketch},
-        keys::key,
-        share::Whole,
+        Partition, Progress,
+        share::{owned_by, share_out},
     },
     run::engine::Engine,
     scenario::{generate, read},
@@ -263,22 +262,12 @@ struct Scattered {
 impl Scattered {
     fn new(state: &State, partitions: u16, seed: u64) -> Self {
         let nodes: Vec<NodeId> = (0..partitions).map(NodeId).collect();
-        let bits = state.law.contract.position_bits();
-        let owner_key = |p: &emmy::particle::Particle| key(p.position.0, bits);
-        let mut keys: Vec<u128> = state.particles.iter().map(owner_key).collect();
         let shares: Vec<(NodeId, u64)> = nodes.iter().map(|&node| (node, 1)).collect();
-        let cuts = Cuts::by_shares(&[Sketch::of(&mut keys)], &shares);
-        let common = Common::of(&Whole {
-            particles: &state.particles,
-            quanta: state.quanta,
-            law: state.law,
-            splitting: state.splitting,
-            dt: state.clock.dt,
-            rules: state.rules,
-        });
+        let (cuts, owners) = share_out(&state.particles, state.law.contract, &shares);
+        let common = common_of(state);
         let shared = Arc::new(cpu(1));
         let part = |&node: &NodeId| {
-            let mine = state.particles.iter().filter(|p| cuts.owner(owner_key(p)) == node).copied();
+            let mine = owned_by(&state.particles, &owners, node);
             let mut part = Partition::new((node, Epoch(0)), &nodes, cuts.clone(), common, mine, Arc::clone(&shared));
             part.pack(Packing::given(seed.is_multiple_of(2)));
             part.evaluate(WAYS[seed as usize / 2 % 2]);

@@ -17,6 +17,7 @@ use crate::{
     integrator::Splitting,
     ledger::{Amounts, Ledger},
     member::{
+        common_of,
         judge::{Physics, read_notes},
         message::{Extra, Notes, share},
     },
@@ -24,9 +25,9 @@ use crate::{
     node::{History, State},
     particle::{Names, Particle, ParticleId},
     partition::{
-        Common, Partition, Progress, Proposal, RecountShare, Violation,
+        Partition, Progress, Proposal, RecountShare, Violation,
         cuts::{Cuts, Effort, Sketch, rebalanced},
-        share::{Whole, share_out},
+        share::{owned_by, share_out},
     },
     quanta::Quanta,
     run::engine::{Engine, Traffic},
@@ -89,18 +90,9 @@ impl Cluster {
         let nodes: Vec<NodeId> = (0..shares.len() as u16).map(NodeId).collect();
         let shares: Vec<(NodeId, u64)> = nodes.iter().copied().zip(shares.iter().copied()).collect();
         let (cuts, owners) = share_out(&state.particles, state.law.contract, &shares);
-        let whole = Whole {
-            particles: &state.particles,
-            quanta: state.quanta,
-            law: state.law,
-            splitting: state.splitting,
-            dt: state.clock.signed_dt(),
-            rules: state.rules,
-        };
-        let (common, cpu) = (Common::of(&whole), Arc::new(cpu));
+        let (common, cpu) = (common_of(&state), Arc::new(cpu));
         let part = |&node: &NodeId| {
-            let owned = state.particles.iter().zip(&owners);
-            let mine = owned.filter(|(_, owner)| **owner == node).map(|(particle, _)| *particle);
+            let mine = owned_by(&state.particles, &owners, node);
             Partition::new((node, Epoch(0)), &nodes, cuts.clone(), common, mine, Arc::clone(&cpu))
         };
         let parts: Vec<Partition> = nodes.iter().map(part).collect();

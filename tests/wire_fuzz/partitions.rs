@@ -11,12 +11,12 @@ use emmy::{
     backend::{cpu::Cpu, isa::Isa},
     contract::Contract,
     exchange::packing::Packing,
+    member::common_of,
     node::{Node, State},
     partition::{
-        Common, Partition, Progress,
+        Partition, Progress,
         cuts::{Cuts, Sketch},
         keys::key,
-        share::Whole,
     },
     scenario::{format::Scenario, generate, read},
     spawn,
@@ -88,14 +88,7 @@ impl Town {
         let members: Vec<NodeId> = (0..2 + chance.below(2) as u16).map(NodeId).collect();
         let sketch = Sketch::of(&mut keys);
         let cuts = random_cuts(chance, &sketch, members.len());
-        let common = Common::of(&Whole {
-            particles: &state.particles,
-            quanta: state.quanta,
-            law: state.law,
-            splitting: state.splitting,
-            dt: state.clock.signed_dt(),
-            rules: state.rules,
-        });
+        let common = common_of(state);
         let packs = chance.below(2) == 0;
         let part = |&me: &NodeId| {
             let mine = state.particles.iter().copied().filter(|p| cuts.owner(key(p.position.0, bits)) == me);

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::{Machine, NODES_MAX, Then, Vote, planted::Planted};
-use crate::wire::{Epoch, NodeId};
+use crate::wire::{Epoch, NodeId, Time};
 
 /// Bytes of what is said of an offence.
 pub const WHAT_BYTES_MAX: usize = 512;
@@ -76,22 +76,21 @@ pub(super) struct Findings {
     pub(super) trouble: Option<String>,
     /// Somebody was accused, and nothing can be decided about it.
     pub(super) offence: Option<Offence>,
-    /// Nothing moves any more.
-    pub(super) stall: Option<Stall>,
+    /// Nothing moves any more where it should.
+    pub(super) stalled: bool,
 }
 
 impl Findings {
     pub(super) fn something(&self) -> bool {
-        !self.isolate.is_empty() || self.trouble.is_some() || self.offence.is_some() || self.stall.is_some()
+        !self.isolate.is_empty() || self.trouble.is_some() || self.offence.is_some() || self.stalled
     }
 }
 
-/// Whether nobody can be named, or who.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Stall {
-    /// Nothing moves, and everybody waits for somebody.
+/// Why nothing moves.
+enum Stall {
+    /// Everybody stands still, and nobody can be named.
     Unnamed,
-    /// Others wait for this one, and it for nobody.
+    /// Those that have come least far wait for this one, which is ahead of them.
     By(NodeId, String),
 }
 
@@ -206,10 +205,10 @@ impl Machine {
         }
         let Some(stall) = self.stall() else { return };
         // A coordinator that keeps something back itself gets a second chance like everybody, and leaves after that.
-        if let Stall::By(of, what) = &stall {
-            self.offended_again(Offence { of: *of, by: self.me, what: what.clone(), seen: true });
+        if let Stall::By(of, what) = stall {
+            self.offended_again(Offence { of, by: self.me, what, seen: true });
         }
-        self.found.stall = Some(stall);
+        self.found.stalled = true;
     }
 
     fn stall(&self) -> Option<Stall> {
@@ -222,11 +221,11 @@ impl Machine {
             return None;
         }
         let mut standings: BTreeMap<NodeId, &Standing> = BTreeMap::from([(self.me, &self.standing)]);
-        let mut still: BTreeSet<NodeId> = BTreeSet::from([self.me]);
-        still.retain(|_| self.now.since(self.moved) > patience_ns);
+        let stands = |since: Time| self.now.since(since) > patience_ns;
+        let mut still: BTreeSet<NodeId> = stands(self.moved).then_some(self.me).into_iter().collect();
         for node in config.nodes().filter(|node| *node != self.me) {
             let peer = self.peers.get(&node)?;
-            still.extend((self.now.since(peer.moved) > patience_ns).then_some(node));
+            still.extend(stands(peer.moved).then_some(node));
             standings.insert(node, &peer.standing);
         }
         let all_still = still.len() == standings.len();

@@ -318,7 +318,6 @@ impl Machine {
         let config = self.current();
         let earlier = config.troubles.iter().filter(|_| trouble.is_some());
         let troubles = earlier.chain(&trouble).cloned().collect();
-        let stalled = self.found.stall.is_some();
         let stalls_before = if base.head.step == config.head.step { config.stalls } else { 0 };
         Some(Config {
             branch: config.branch,
@@ -338,7 +337,7 @@ impl Machine {
             troubles,
             offences,
             believed,
-            stalls: if stalled { stalls_before + 1 } else { 0 },
+            stalls: if self.found.stalled { stalls_before + 1 } else { 0 },
         })
     }
 

@@ -81,16 +81,16 @@ impl<T: Transport> Member<T> {
         if self.offended.is_some() {
             return;
         }
-        let Offence { from: of, what, block } = &offence;
-        let hash = blake3::hash(block);
+        let Offence { from: of, what, block } = offence;
+        let hash = blake3::hash(&block);
         let what = format!("it sent {} bytes (BLAKE3 {hash}) that cannot be used: {what}", block.len());
         self.remark(format!("{of}: {what}"));
         let epoch = self.machine.epoch();
         if self.evidence.len() < EVIDENCE_MAX {
-            self.evidence.push(Evidence { epoch, of: *of, block: block.clone() });
+            self.evidence.push(Evidence { epoch, of, block });
         }
-        self.offended = Some((*of, self.machine.committed() + 1));
-        self.tell(Input::Offended { epoch, of: offence.from, what }, now);
+        self.offended = Some((of, self.machine.committed() + 1));
+        self.tell(Input::Offended { epoch, of, what }, now);
     }
 
     pub(super) fn take_message(

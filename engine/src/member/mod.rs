@@ -19,7 +19,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-pub use self::setup::Setup;
+pub use self::setup::{Setup, common_of};
 use self::{
     judge::Physics,
     message::{Ask, Snapshot},
@@ -194,7 +194,7 @@ impl<T: Transport> Member<T> {
         let mut member = Self {
             me,
             life,
-            common: setup.common(),
+            common: common_of(&setup.state),
             names: state.names.clone(),
             start: state.clock,
             machine,

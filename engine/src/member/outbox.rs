@@ -21,8 +21,8 @@ impl<T: Transport> Member<T> {
         false
     }
 
-    /// Posts what may get lost, because it is sent again as long as it matters; says whether it was posted. No epoch cancels it: so only so much may wait for a peer
-    /// that is dead, or cut off.
+    /// Posts what may get lost, because it is sent again as long as it matters; says whether it was posted. No epoch cancels it: so only
+    /// so much may wait for a peer that is dead, or cut off.
     pub(super) fn post_letter(&mut self, to: NodeId, kind: Kind, bytes: Vec<u8>) -> bool {
         self.letters += 1;
         let waiting = self.waiting.entry(to).or_default();

@@ -8,7 +8,7 @@ use crate::{
     partition::{
         Common,
         cuts::Cuts,
-        share::{Whole, share_out},
+        share::{Whole, owned_by, share_out},
     },
     snapshot::root::StateRoot,
     wire::{Incarnation, NodeId},
@@ -36,22 +36,9 @@ impl Setup {
         Self { state, nodes, cuts, owners }
     }
 
-    pub(super) fn common(&self) -> Common {
-        let state = &self.state;
-        Common::of(&Whole {
-            particles: &state.particles,
-            quanta: state.quanta,
-            law: state.law,
-            splitting: state.splitting,
-            dt: state.clock.signed_dt(),
-            rules: state.rules,
-        })
-    }
-
     /// What a node owns at the start.
     pub(super) fn particles_of(&self, node: NodeId) -> Vec<Particle> {
-        let owned = self.state.particles.iter().zip(&self.owners);
-        owned.filter(|(_, owner)| **owner == node).map(|(particle, _)| *particle).collect()
+        owned_by(&self.state.particles, &self.owners, node).collect()
     }
 
     /// The copy of step 0 that everybody has.
@@ -65,6 +52,19 @@ impl Setup {
         let root = partitions.iter().fold(0, |sum: u128, part| sum.wrapping_add(part.root));
         CopyRecord { step: 0, root, partitions }
     }
+}
+
+/// What all partitions of a run have in common that starts from this state.
+#[must_use]
+pub fn common_of(state: &State) -> Common {
+    Common::of(&Whole {
+        particles: &state.particles,
+        quanta: state.quanta,
+        law: state.law,
+        splitting: state.splitting,
+        dt: state.clock.signed_dt(),
+        rules: state.rules,
+    })
 }
 
 /// What particles hold, energy aside, and their share of the state root.

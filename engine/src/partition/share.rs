@@ -38,6 +38,15 @@ pub fn share_out(particles: &[Particle], contract: Contract, shares: &[(NodeId, 
     (cuts, owners)
 }
 
+/// The particles of one owner, of all those that [`share_out`] found owners for.
+pub fn owned_by<'a>(
+    particles: &'a [Particle],
+    owners: &'a [NodeId],
+    node: NodeId,
+) -> impl Iterator<Item = Particle> + use<'a> {
+    particles.iter().zip(owners).filter(move |(_, owner)| **owner == node).map(|(particle, _)| *particle)
+}
+
 /// A run as a whole, before it is cut into partitions.
 #[derive(Clone, Copy, Debug)]
 pub struct Whole<'a> {
